@@ -1,0 +1,45 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the scripts share. To be sourced, after `set -euo pipefail`.
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tuntap-ring}
+BUILD=$TOP/build
+RESULTS=$BUILD/results
+
+# die MESSAGE...: what is missing, and what to do
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took
+step() {
+	local text=$1 log start=$EPOCHREALTIME status=0
+	shift
+	mkdir -p "$BUILD/log"
+	log=$BUILD/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"$text")log
+	printf '  %-58s' "$text ..." >&2
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	if [ "$status" -ne 0 ]; then
+		printf ' failed after %d s\n' "$((${EPOCHREALTIME%.*} - ${start%.*}))" >&2
+		tail -n 25 "$log" >&2
+		die "step '$text' failed (status $status); its whole output is in $log"
+	fi
+	printf ' %3d s\n' "$((${EPOCHREALTIME%.*} - ${start%.*}))" >&2
+}
+
+# locked NAME COMMAND...: runs a command while nobody else holds the lock of that name
+locked() {
+	local name=$1
+	shift
+	mkdir -p "$CACHE"
+	(
+		if ! flock --nonblock 9; then
+			echo "  waiting for another run that holds $CACHE/$name.lock" >&2
+			flock 9
+		fi
+		"$@"
+	) 9>"$CACHE/$name.lock"
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef TUNTAP_RING_HELPERS_H
+#define TUNTAP_RING_HELPERS_H
+
+#include <linux/types.h>
+
+/* What is counted; src/stats.rs says what each means and gives it its file name. */
+enum tuntap_ring_counter {
+	TUNTAP_RING_CALLS,
+	TUNTAP_RING_ENTRIES,
+	TUNTAP_RING_WAKES,
+	TUNTAP_RING_WITHHELD,
+	TUNTAP_RING_TURNED_AWAY,
+	TUNTAP_RING_COUNTERS,
+};
+
+void tuntap_ring_helper_local_bh_disable(void);
+void tuntap_ring_helper_local_bh_enable(void);
+void tuntap_ring_helper_count(enum tuntap_ring_counter counter, u64 n);
+u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
+
+#endif

@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Tells what the target kernel has in a driver: its types as C, or the note that holds its build
+# ID. The driver is a module, of the build tree or of an installed kernel, or built in.
+#
+# usage: target.sh types|build-id|file OBJTREE KERNELRELEASE MODULE
+#
+# TUNTAP_RING_MODULES names another directory to look for modules in, before all others.
+
+set -eu
+
+what=$1 objtree=$2 release=$3 module=$4
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+fail() {
+	echo "target.sh: $*" >&2
+	exit 1
+}
+
+# first_file FILE...: the first that exists
+first_file() {
+	for file; do
+		if [ -f "$file" ]; then
+			echo "$file"
+			return
+		fi
+	done
+}
+
+# find_module: the module's file, or nothing where it is built in
+find_module() {
+	for directory in ${TUNTAP_RING_MODULES:+"$TUNTAP_RING_MODULES"} \
+			"$objtree/drivers" "/lib/modules/$release/kernel/drivers"; do
+		[ -d "$directory" ] || continue
+		found=$(find "$directory" -name "$module.ko" -o -name "$module.ko.*" | sort | head -n 1)
+		if [ -n "$found" ]; then
+			echo "$found"
+			return
+		fi
+	done
+}
+
+vmlinux=$(first_file "$objtree/vmlinux" "/lib/modules/$release/build/vmlinux" \
+	"/usr/lib/debug/boot/vmlinux-$release")
+file=$(find_module)
+case $file in
+*.ko)	cp "$file" "$scratch/object" ;;
+*.ko.xz) xz -dc "$file" > "$scratch/object" ;;
+*.ko.zst) zstd -qdc "$file" > "$scratch/object" ;;
+*.ko.gz) gzip -dc "$file" > "$scratch/object" ;;
+*)
+	[ -n "$vmlinux" ] || fail "no $module.ko and no vmlinux for $release: neither in $objtree nor in /lib/modules/$release; install or build that kernel's modules"
+	file=$vmlinux
+	cp "$vmlinux" "$scratch/object"
+	;;
+esac
+
+case $what in
+file)
+	echo "$file"
+	;;
+build-id)
+	section=.note.gnu.build-id
+	[ "$file" != "$vmlinux" ] || section=.notes
+	${OBJCOPY:-objcopy} -O binary --only-section="$section" "$scratch/object" "$scratch/note"
+	[ -s "$scratch/note" ] || fail "$file has no build ID: was it linked without --build-id?"
+	cat "$scratch/note"
+	;;
+types)
+	if ${OBJDUMP:-objdump} -h -j .BTF "$scratch/object" >/dev/null 2>&1; then
+		base=
+		if [ "$file" != "$vmlinux" ]; then
+			[ -n "$vmlinux" ] || fail "$file has BTF, but no vmlinux was found that it builds on (install the kernel's headers)"
+			base="-B $vmlinux"
+		fi
+		# shellcheck disable=SC2086 # two words or none
+		bpftool $base btf dump file "$scratch/object" format c
+	else
+		${PAHOLE:-pahole} --btf_encode_detached="$scratch/btf" "$scratch/object" &&
+			[ -s "$scratch/btf" ] ||
+			fail "$file has neither BTF nor debug info; build that kernel with CONFIG_DEBUG_INFO_BTF or CONFIG_DEBUG_INFO"
+		bpftool btf dump file "$scratch/btf" format c
+	fi
+	;;
+*)
+	fail "what is '$what'?"
+	;;
+esac

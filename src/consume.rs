@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The consumer's half of the stop/wake protocol.
+//!
+//! A producer that finds its ring full stops the netdev queue above it; whoever takes entries out
+//! of the ring has to wake that queue again, exactly when there is room. This file is the whole
+//! of that decision, and nothing else: it is safe code over a few traits, without a kernel
+//! pointer in it. The module, the unit tests and the model checkers build this very file, each
+//! with its own implementation of the traits and its own `crate::sync`.
+//!
+//! A call goes through at most two holds of the consumer lock:
+//!
+//! 1. [`take`] moves entries out and frees their slots in runs, at the points where
+//!    `__ptr_ring_consume_batched()` would. If slots came free, or the ring ran dry,
+//!    [`wants_wake`] looks at the queue.
+//! 2. Only if a stop was seen and enough slots have been freed since, [`settle`] takes both of the
+//!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
+//!    the consumer never wakes a queue whose ring is full.
+
+use crate::sync::{
+    smp_mb,
+    smp_wmb, //
+};
+use core::{
+    ffi::c_void,
+    mem::MaybeUninit,
+    ptr::NonNull, //
+};
+
+/// One slot of a ring. It is free if and only if it holds NULL.
+pub(crate) trait Slot {
+    /// Reads the slot once.
+    ///
+    /// What the entry points to is read through the returned pointer: that address dependency
+    /// pairs with the `smp_wmb()` in `__ptr_ring_produce()`. Litmus test: `payload`.
+    fn read(&self) -> Option<NonNull<c_void>>;
+
+    /// Gives the slot back to the producer.
+    fn free(&self);
+}
+
+/// A ring whose consumer lock is held for as long as the value lives.
+///
+/// All indices are below the number of slots, or 0 where there are none.
+pub(crate) trait Ring {
+    /// The type of the ring's slots.
+    type Slot: Slot;
+
+    /// Evidence that the producer lock is held as well.
+    type Producer<'a>: Producer
+    where
+        Self: 'a;
+
+    /// All slots; none for a ring of size 0.
+    fn slots(&self) -> &[Self::Slot];
+
+    /// How many entries are consumed before their slots are freed together, in entries, ≥ 1.
+    fn batch(&self) -> usize;
+
+    /// Where the next entry is taken from.
+    fn head(&self) -> usize;
+
+    /// Publishes where the next entry is taken from; lockless readers look there.
+    fn publish_head(&self, head: usize);
+
+    /// The oldest slot that is consumed but not yet freed, or the head.
+    fn tail(&self) -> usize;
+
+    /// Moves the tail.
+    fn set_tail(&self, tail: usize);
+
+    /// Takes the producer lock, which nests inside the consumer lock.
+    ///
+    /// Bottom halves must be off: the producer runs in softirq context too.
+    fn lock_producer(&self) -> Self::Producer<'_>;
+}
+
+/// The producer's side of a ring, its producer lock held for as long as the value lives.
+pub(crate) trait Producer {
+    /// Whether the slot that the next entry will go to is free.
+    fn has_room(&self) -> bool;
+}
+
+/// The netdev queue above a ring.
+pub(crate) trait Queue {
+    /// Whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
+    fn is_stopped(&self) -> bool;
+
+    /// Clears the stop and schedules the qdisc, if the queue was stopped.
+    fn wake(&self);
+}
+
+/// The device above a ring, as found in one RCU read-side critical section that spans the value.
+pub(crate) trait Device {
+    /// The device's queues.
+    type Queue: Queue;
+
+    /// Whether the driver stops queues for backpressure on this device at all.
+    fn has_backpressure(&self) -> bool;
+
+    /// Whether the device is up. A stop made by taking it down is not ours to undo.
+    fn is_running(&self) -> bool;
+
+    /// Whether this ring's file owns its queue. One that was detached does not.
+    fn owns_queue(&self) -> bool;
+
+    /// The queue that this ring's file names, `None` where the device has no such queue.
+    fn queue(&self) -> Option<Self::Queue>;
+
+    /// Notes that `slots` more were freed while the queue was seen stopped, and returns how many
+    /// it have been since the last wake. Devices that keep no such count return `usize::MAX`.
+    fn add_freed(&self, slots: usize) -> usize;
+
+    /// Starts that count anew.
+    fn reset_freed(&self);
+}
+
+/// A file's ring, and the way from it to the device above.
+pub(crate) trait Endpoint {
+    /// The ring, locked.
+    type Ring<'a>: Ring
+    where
+        Self: 'a;
+
+    /// The device, as long as it is there.
+    type Device<'a>: Device;
+
+    /// What keeps bottom halves off.
+    type BottomHalvesOff;
+
+    /// Takes the consumer lock. Never called from softirq context.
+    fn lock(&self) -> Self::Ring<'_>;
+
+    /// Turns bottom halves off; dropping the result turns them on and runs what is pending.
+    fn bottom_halves_off(&self) -> Self::BottomHalvesOff;
+
+    /// Calls `look` with the device inside one RCU read-side critical section; `false` where the
+    /// file has lost its device.
+    ///
+    /// `_ring` shows that the consumer lock is held: the state that the device lends is under it.
+    fn with_device(
+        &self,
+        _ring: &Self::Ring<'_>,
+        look: impl FnOnce(Self::Device<'_>) -> bool,
+    ) -> bool;
+}
+
+/// What one call did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Entries handed out.
+    pub(crate) taken: usize,
+    /// Slots given back to the producer.
+    pub(crate) freed: usize,
+    /// What became of the wake.
+    pub(crate) wake: Wake,
+}
+
+/// What became of the wake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// There was no reason for one.
+    #[default]
+    NotNeeded,
+    /// The queue was woken.
+    Done,
+    /// A wake was due, but by the time that both locks were held the ring was full again, or
+    /// somebody else had woken the queue, or it was no longer ours.
+    Withheld,
+}
+
+/// What one hold of the consumer lock moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Entries handed out.
+    pub(crate) entries: usize,
+    /// Slots given back to the producer.
+    pub(crate) freed: usize,
+}
+
+/// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if that is due.
+///
+/// At most one ring-full is taken, so the time under the lock is bounded. The first
+/// [`Outcome::taken`] elements of `out` are initialised, none of them with NULL.
+///
+/// Context: process context with bottom halves on, or softirq-free; takes the consumer lock, and
+/// at times the producer lock inside it; does not sleep.
+pub(crate) fn consume_batched<E: Endpoint>(
+    endpoint: &E,
+    out: &mut [MaybeUninit<*mut c_void>],
+) -> Outcome {
+    let (taken, wake_is_due) = {
+        let ring = endpoint.lock();
+        let taken = take(&ring, out);
+        // A batch that freed nothing and left entries behind changed nothing for the producer.
+        let look = taken.freed > 0 || is_dry(&ring);
+        let wake_is_due =
+            look && endpoint.with_device(&ring, |device| wants_wake(&ring, &device, taken.freed));
+        (taken, wake_is_due)
+    };
+    let wake = if !wake_is_due {
+        Wake::NotNeeded
+    } else if settle(endpoint) {
+        Wake::Done
+    } else {
+        Wake::Withheld
+    };
+    Outcome {
+        taken: taken.entries,
+        freed: taken.freed,
+        wake,
+    }
+}
+
+/// Moves entries from the ring into `out`, run by run.
+///
+/// A run ends where `__ptr_ring_discard_one()` would free slots, where `out` is full, or at the
+/// first empty slot. So the slots are freed at the same points as there, but head and tail are
+/// written once a run.
+pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
+    let slots = ring.slots();
+    let batch = ring.batch();
+    let mut head = ring.head();
+    let mut tail = ring.tail();
+    let mut entries = 0;
+    let mut freed = 0;
+
+    // No more than a ring-full, even if the producer keeps refilling it.
+    let most = out.len().min(slots.len());
+    let Some(mut out) = out.get_mut(..most) else {
+        return Taken { entries, freed };
+    };
+
+    while !out.is_empty() {
+        // The index at which slots are freed next. At least one entry is consumed before: where
+        // the tail lags by more than a batch (after a resize, say), that one frees them all.
+        let free_at = tail
+            .wrapping_add(batch)
+            .max(head.wrapping_add(1))
+            .min(slots.len());
+        let stop = head.wrapping_add(out.len()).min(free_at);
+        let Some(run) = slots.get(head..stop) else {
+            break;
+        };
+
+        let mut length: usize = 0;
+        for (slot, place) in run.iter().zip(out.iter_mut()) {
+            let Some(entry) = slot.read() else {
+                break;
+            };
+            place.write(entry.as_ptr());
+            length = length.wrapping_add(1);
+        }
+        if length == 0 {
+            break;
+        }
+
+        entries = length.wrapping_add(entries);
+        head = head.wrapping_add(length);
+        if head == free_at {
+            // Behind the last slot the ring starts again.
+            let next = if head == slots.len() { 0 } else { head };
+            ring.publish_head(next);
+            // The new head before the slots behind it: whoever sees one of them empty and then
+            // looks at the head must not find the old one, which is empty too and would read as
+            // an empty ring. Pairs with the order of a lockless reader's loads (the `smp_rmb()`
+            // that one would use between slot and head). Litmus test: `head-free`.
+            smp_wmb();
+            // Backwards: the producer waits for the oldest slot, so its cache line is touched
+            // last.
+            if let Some(consumed) = slots.get(tail..head) {
+                consumed.iter().rev().for_each(Slot::free);
+                freed = consumed.len().wrapping_add(freed);
+            }
+            head = next;
+            tail = next;
+            ring.set_tail(tail);
+        } else {
+            ring.publish_head(head);
+        }
+
+        if length < run.len() {
+            break;
+        }
+        out = match out.get_mut(length..) {
+            Some(rest) => rest,
+            None => break,
+        };
+    }
+
+    Taken { entries, freed }
+}
+
+/// Whether there is nothing left to take: the slot at the head is empty.
+fn is_dry<R: Ring>(ring: &R) -> bool {
+    ring.slots()
+        .get(ring.head())
+        .map_or(true, |slot| slot.read().is_none())
+}
+
+/// Whether enough slots have been freed to wake a stopped queue: half a ring's worth, as tun's own
+/// consumer has it, or everything.
+fn is_enough<R: Ring>(ring: &R, freed: usize) -> bool {
+    freed >= ring.slots().len() / 2 || is_dry(ring)
+}
+
+/// The queue, if a wake of it is this file's to give.
+fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
+    if device.has_backpressure() && device.is_running() && device.owns_queue() {
+        device.queue()
+    } else {
+        None
+    }
+}
+
+/// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
+fn wants_wake<R: Ring, D: Device>(ring: &R, device: &D, freed: usize) -> bool {
+    let Some(queue) = own_queue(device) else {
+        return false;
+    };
+    // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
+    // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the free
+    // slot and wakes its queue itself. Litmus test: `stop-free`.
+    smp_mb();
+    queue.is_stopped() && is_enough(ring, device.add_freed(freed))
+}
+
+/// Wakes the queue if it is still stopped, still ours, and the ring has room.
+///
+/// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
+/// stopped and that there is room are true at once. Litmus test: `settled-wake`.
+fn settle<E: Endpoint>(endpoint: &E) -> bool {
+    // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
+    // they come on again.
+    let _bottom_halves_off = endpoint.bottom_halves_off();
+    let ring = endpoint.lock();
+    endpoint.with_device(&ring, |device| {
+        let Some(queue) = own_queue(&device) else {
+            return false;
+        };
+        let producer = ring.lock_producer();
+        // Counted anew: between the two holds another consumer may have woken the queue.
+        let due = queue.is_stopped() && is_enough(&ring, device.add_freed(0)) && producer.has_room();
+        if due {
+            queue.wake();
+            device.reset_freed();
+        }
+        due
+    })
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether the running drivers are those that this module was built for.
+//!
+//! `struct tun_file` and its kin are private to their drivers. Their layout was read from the
+//! target's BTF when this module was built, and nothing in the kernel checks at load that the
+//! driver that runs has the same one: without `CONFIG_MODVERSIONS` a rebuilt driver passes for the
+//! original. So we check, twice: at load that the loaded driver is, by its build ID, the very one
+//! ([`is_same_build`]); and at first use that the layout agrees with what the driver's exported
+//! functions say ([`Agreement`]).
+
+use crate::bindings;
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    ptr,
+    slice, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    str::CString, //
+};
+
+/// Whether the module of that name, as it is loaded now, has `note` as its build ID note.
+///
+/// Errors: [`ENOENT`] if no such module is loaded or sysfs is not mounted in the initial
+/// namespace, [`ENOMEM`].
+///
+/// Context: may sleep. Reads `/sys/module/*/notes`, as the kernel keeps a module's notes nowhere
+/// else; what is built in has its notes in `/sys/kernel/notes`.
+pub(crate) fn is_same_build(name: &CStr, note: &[u8]) -> Result<bool> {
+    let path = CString::try_from_fmt(fmt!(
+        "/sys/module/{}/notes/.note.gnu.build-id",
+        name.to_str()?
+    ))?;
+    match read_file(&path, |running| running == note) {
+        Err(e) if e == ENOENT => read_file(c"/sys/kernel/notes", |running| {
+            !note.is_empty() && running.windows(note.len()).any(|window| window == note)
+        }),
+        result => result,
+    }
+}
+
+/// Reads a file of the initial namespace whole and looks at it.
+fn read_file<T>(path: &CStr, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    let mut buffer: *mut c_void = ptr::null_mut();
+    // SAFETY: `path` is a C string, and as `buffer` is NULL the function allocates one that holds
+    // what it read.
+    let length = unsafe {
+        bindings::kernel_read_file_from_path_initns(
+            path.as_char_ptr(),
+            0,
+            &mut buffer,
+            i32::MAX as usize,
+            ptr::null_mut(),
+            bindings::kernel_read_file_id_READING_UNKNOWN,
+        )
+    };
+    to_result(length.try_into().unwrap_or(0))?;
+    // SAFETY: The call succeeded: that many bytes are initialised.
+    let result = look(unsafe { slice::from_raw_parts(buffer.cast(), length.unsigned_abs()) });
+    // SAFETY: The function allocated it by `vmalloc()`.
+    unsafe { bindings::vfree(buffer) };
+    Ok(result)
+}
+
+/// What is known of a driver's layout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Verdict {
+    /// Not everything could be compared yet.
+    Open,
+    /// All comparisons agreed.
+    Fits,
+    /// One did not.
+    Misfit,
+}
+
+/// The agreement of one driver with the layout that we have of it, reached once and then kept.
+pub(crate) struct Agreement {
+    driver: &'static str,
+    verdict: UnsafeCell<Verdict>,
+}
+
+// SAFETY: The verdict is one byte, and is read and written by volatile accesses only. Two CPUs that
+// come to it at once come to the same one.
+unsafe impl Sync for Agreement {}
+
+impl Agreement {
+    pub(crate) const fn new(driver: &'static str) -> Self {
+        Self {
+            driver,
+            verdict: UnsafeCell::new(Verdict::Open),
+        }
+    }
+
+    /// The verdict so far.
+    #[inline(always)]
+    pub(crate) fn verdict(&self) -> Verdict {
+        // SAFETY: Always initialised; see `Sync` above.
+        unsafe { self.verdict.get().read_volatile() }
+    }
+
+    /// Fails with [`ENOEXEC`] if the layout is known not to fit; compares first, while it is not
+    /// known whether it does.
+    #[inline(always)]
+    pub(crate) fn check(&self, compare: impl FnOnce() -> Verdict) -> Result {
+        if self.verdict() == Verdict::Fits {
+            Ok(())
+        } else {
+            self.decide(compare)
+        }
+    }
+
+    #[cold]
+    fn decide(&self, compare: impl FnOnce() -> Verdict) -> Result {
+        if self.verdict() == Verdict::Open {
+            let verdict = compare();
+            // SAFETY: See `Sync` above.
+            unsafe { self.verdict.get().write_volatile(verdict) };
+            if verdict == Verdict::Misfit {
+                pr_err!(
+                    "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",
+                    self.driver
+                );
+            }
+        }
+        match self.verdict() {
+            Verdict::Misfit => Err(ENOEXEC),
+            _ => Ok(()),
+        }
+    }
+}

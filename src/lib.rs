@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Takes entries off the rings of tun and tap for vhost-net, and wakes the netdev queue above.
+//!
+//! C comes in here and goes out here. The way of a call leads down: this file, then `tun` or
+//! `tap` (whose ring, which device, which queue), then `consume` (the protocol, safe code), which
+//! reaches `ptr_ring` and `netdev_queue` by its traits.
+
+mod bindings;
+mod bottom_halves;
+mod consume;
+mod file;
+mod layout;
+mod netdev_queue;
+mod ptr_ring;
+mod stats;
+mod sync;
+mod tap;
+mod tun;
+
+use core::{
+    ffi::c_void,
+    mem::MaybeUninit,
+    slice, //
+};
+use kernel::{
+    ffi::{
+        c_char,
+        c_int, //
+    },
+    prelude::*, //
+};
+
+module! {
+    type: TuntapRing,
+    name: "tuntap_ring",
+    authors: ["The tuntap-ring developers"],
+    description: "Batched consumer of tun and tap rings that wakes their queues",
+    license: "GPL",
+}
+
+#[pin_data]
+struct TuntapRing {
+    #[pin]
+    files: stats::Files,
+}
+
+impl kernel::InPlaceModule for TuntapRing {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(|| {
+            for (driver, note) in bindings::BUILT_FOR {
+                if !layout::is_same_build(driver, note)? {
+                    pr_err!(
+                        "the loaded {} is not the one that this module was built for: rebuild for this kernel\n",
+                        driver.to_str()?
+                    );
+                    return Err(ENOEXEC);
+                }
+            }
+            Ok(try_pin_init!(Self {
+                files <- stats::files(),
+            }))
+        })
+    }
+}
+
+/// Takes up to `n` entries out of a ring into `array`.
+///
+/// # Safety
+///
+/// `array` must have room for `n` pointers.
+#[inline(always)]
+unsafe fn consume_batched<E: consume::Endpoint>(
+    endpoint: Result<E>,
+    array: *mut *mut c_void,
+    n: c_int,
+) -> c_int {
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(e) => {
+            stats::count_turned_away();
+            return e.to_errno();
+        }
+    };
+    let out: &mut [MaybeUninit<*mut c_void>] = match usize::try_from(n) {
+        Err(_) | Ok(0) => return 0,
+        // SAFETY: By the safety contract; the elements may be uninitialised.
+        Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
+    };
+    let outcome = consume::consume_batched(&endpoint, out);
+    stats::count(&outcome);
+    // No more than `n`.
+    outcome.taken as c_int
+}
+
+/// Checks that an exported function has the type of its prototype in the C header, and gives it
+/// its C name.
+macro_rules! export {
+    ($(#[$attribute:meta])* fn $name:ident $signature:tt -> c_int $body:block) => {
+        $(#[$attribute])*
+        #[no_mangle]
+        pub unsafe extern "C" fn $name $signature -> c_int $body
+
+        const _: () = {
+            // All branches of an `if` have the same type.
+            let _ = if true { bindings::$name } else { $name };
+        };
+    };
+}
+
+export! {
+    /// See `include/linux/tuntap_ring.h`.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be NULL or open until the call returns, and `array` must have room for `n`
+    /// pointers. Not from softirq or interrupt context.
+    fn tun_ring_consume_batched(file: *mut bindings::file, array: *mut *mut c_void, n: c_int) -> c_int {
+        // SAFETY: By the safety contract.
+        unsafe { consume_batched(tun::TunFile::from_raw(file), array, n) }
+    }
+}
+
+export! {
+    /// See `include/linux/tuntap_ring.h`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`tun_ring_consume_batched`].
+    fn tap_ring_consume_batched(file: *mut bindings::file, array: *mut *mut c_void, n: c_int) -> c_int {
+        // SAFETY: By the safety contract.
+        unsafe { consume_batched(tap::TapFile::from_raw(file), array, n) }
+    }
+}
+
+export! {
+    /// See `include/linux/tuntap_ring.h`.
+    ///
+    /// # Safety
+    ///
+    /// `name` must be a C string, and `note` must point to `length` bytes. Process context.
+    fn tuntap_ring_check_build(name: *const c_char, note: *const u8, length: usize) -> c_int {
+        // SAFETY: By the safety contract.
+        let (name, note) = unsafe { (CStr::from_char_ptr(name), slice::from_raw_parts(note, length)) };
+        match layout::is_same_build(name, note) {
+            Ok(true) => 0,
+            Ok(false) => ENOEXEC.to_errno(),
+            Err(e) => e.to_errno(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct ptr_ring`, as the holder of its consumer lock sees it.
+//!
+//! C header: [`include/linux/ptr_ring.h`](srctree/include/linux/ptr_ring.h)
+
+use crate::{
+    bindings,
+    consume, //
+};
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void,
+    marker::PhantomData,
+    ptr::{
+        self,
+        addr_of,
+        addr_of_mut,
+        NonNull, //
+    },
+    slice, //
+};
+use kernel::sync::lock::{
+    spinlock::SpinLockBackend,
+    Guard,
+    Lock, //
+};
+
+/// One slot of a ring's array: an entry, or NULL.
+#[repr(transparent)]
+pub(crate) struct Slot(UnsafeCell<*mut c_void>);
+
+impl consume::Slot for Slot {
+    #[inline(always)]
+    fn read(&self) -> Option<NonNull<c_void>> {
+        // SAFETY: The slot lies in the ring's array, which is there while the consumer lock is
+        // held. The producer may write it meanwhile, with `WRITE_ONCE()`: a volatile read of a
+        // pointer is one load, as `READ_ONCE()` is.
+        NonNull::new(unsafe { self.0.get().read_volatile() })
+    }
+
+    #[inline(always)]
+    fn free(&self) {
+        // SAFETY: As for `read()`. Only the holder of the consumer lock writes an occupied slot.
+        unsafe { self.0.get().write_volatile(ptr::null_mut()) };
+    }
+}
+
+/// A `struct ptr_ring` that is there for `'a`.
+///
+/// # Invariants
+///
+/// The pointer is to an initialised `struct ptr_ring` that outlives `'a`. Other CPUs may change it
+/// at any time, so there is never a reference to the whole of it.
+#[derive(Clone, Copy)]
+pub(crate) struct PtrRing<'a> {
+    ptr: NonNull<bindings::ptr_ring>,
+    _ring: PhantomData<&'a bindings::ptr_ring>,
+}
+
+impl<'a> PtrRing<'a> {
+    /// Borrows a ring.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must point to an initialised `struct ptr_ring` that outlives `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(ptr: NonNull<bindings::ptr_ring>) -> Self {
+        // INVARIANT: By the safety contract.
+        Self {
+            ptr,
+            _ring: PhantomData,
+        }
+    }
+
+    /// Takes the consumer lock.
+    #[inline(always)]
+    pub(crate) fn lock(self) -> Locked<'a> {
+        let ring = self.ptr.as_ptr();
+        // SAFETY: By the type invariants the lock inside the ring is initialised and outlives 'a.
+        let lock = unsafe {
+            Lock::<(), SpinLockBackend>::from_raw(addr_of_mut!((*ring).consumer_lock).cast())
+        };
+        let guard = lock.lock();
+        // SAFETY: By the type invariants; size, batch and array only change under both locks, and
+        // one of them is held now.
+        let (queue, size, batch) = unsafe {
+            (
+                addr_of!((*ring).queue).read(),
+                addr_of!((*ring).size).read(),
+                addr_of!((*ring).batch).read(),
+            )
+        };
+        let slots: &[Slot] = match usize::try_from(size) {
+            // The array of an empty ring is not a pointer to follow.
+            Err(_) | Ok(0) => &[],
+            // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be
+            // replaced while the consumer lock is held; `Slot` is one pointer, and shared
+            // writes to it are allowed by its `UnsafeCell`.
+            Ok(size) => unsafe { slice::from_raw_parts(queue.cast(), size) },
+        };
+        Locked {
+            ring: self,
+            slots,
+            batch: usize::try_from(batch).unwrap_or(1).max(1),
+            _guard: guard,
+        }
+    }
+}
+
+/// A ring whose consumer lock is held.
+///
+/// # Invariants
+///
+/// The consumer lock of `ring` is held, `slots` is its array.
+pub(crate) struct Locked<'a> {
+    ring: PtrRing<'a>,
+    slots: &'a [Slot],
+    batch: usize,
+    _guard: Guard<'a, (), SpinLockBackend>,
+}
+
+impl Locked<'_> {
+    /// Reads one of the consumer's two indices.
+    ///
+    /// # Safety
+    ///
+    /// `index` must be a field of this ring that only the consumer writes.
+    #[inline(always)]
+    unsafe fn index(&self, index: *const i32) -> usize {
+        // SAFETY: By the safety contract, and as the consumer lock is held.
+        usize::try_from(unsafe { index.read() }).unwrap_or(usize::MAX)
+    }
+}
+
+impl consume::Ring for Locked<'_> {
+    type Slot = Slot;
+    type Producer<'a>
+        = LockedProducer<'a>
+    where
+        Self: 'a;
+
+    #[inline(always)]
+    fn slots(&self) -> &[Slot] {
+        self.slots
+    }
+
+    #[inline(always)]
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    #[inline(always)]
+    fn head(&self) -> usize {
+        // SAFETY: The ring is there by the type invariants of `PtrRing`; the consumer's index.
+        unsafe { self.index(addr_of!((*self.ring.ptr.as_ptr()).consumer_head)) }
+    }
+
+    #[inline(always)]
+    fn publish_head(&self, head: usize) {
+        // A head is below the size, which is an `int`.
+        let head = head as i32;
+        // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock is
+        // held. Others read the head without a lock: volatile, as `WRITE_ONCE()` is.
+        unsafe { addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_head).write_volatile(head) };
+    }
+
+    #[inline(always)]
+    fn tail(&self) -> usize {
+        // SAFETY: The ring is there by the type invariants of `PtrRing`; the consumer's index.
+        unsafe { self.index(addr_of!((*self.ring.ptr.as_ptr()).consumer_tail)) }
+    }
+
+    #[inline(always)]
+    fn set_tail(&self, tail: usize) {
+        let tail = tail as i32;
+        // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock,
+        // under which alone the tail is used, is held.
+        unsafe { addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_tail).write(tail) };
+    }
+
+    fn lock_producer(&self) -> LockedProducer<'_> {
+        // SAFETY: By the type invariants of `PtrRing` the lock inside the ring is initialised and
+        // outlives the borrow.
+        let lock = unsafe {
+            Lock::<(), SpinLockBackend>::from_raw(
+                addr_of_mut!((*self.ring.ptr.as_ptr()).producer_lock).cast(),
+            )
+        };
+        LockedProducer {
+            ring: self,
+            _guard: lock.lock(),
+        }
+    }
+}
+
+/// A ring of which both locks are held.
+///
+/// # Invariants
+///
+/// The producer lock of `ring` is held.
+pub(crate) struct LockedProducer<'a> {
+    ring: &'a Locked<'a>,
+    _guard: Guard<'a, (), SpinLockBackend>,
+}
+
+impl consume::Producer for LockedProducer<'_> {
+    fn has_room(&self) -> bool {
+        // SAFETY: The ring is there by the type invariants of `PtrRing`; the producer lock, under
+        // which alone the producer's index is used, is held by the type invariants.
+        let producer = unsafe { addr_of!((*self.ring.ring.ptr.as_ptr()).producer).read() };
+        usize::try_from(producer)
+            .ok()
+            .and_then(|producer| self.ring.slots.get(producer))
+            .is_some_and(|slot| consume::Slot::read(slot).is_none())
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a `struct file` of macvtap or ipvtap to its ring, its device and its queue.
+//!
+//! Their ring is filled by a receive handler, and the device's transmit queues carry the opposite
+//! direction: Linux 7.3 never stops them for backpressure, so the wake here finds no work there.
+//! It serves kernels whose tap stops its queue.
+//!
+//! C header: [`include/linux/if_tap.h`](srctree/include/linux/if_tap.h)
+
+use crate::{
+    bindings,
+    consume,
+    file,
+    layout::{
+        Agreement,
+        Verdict, //
+    },
+    netdev_queue::{
+        NetDevice,
+        NetdevQueue, //
+    },
+    ptr_ring::{
+        Locked,
+        PtrRing, //
+    },
+};
+use core::{
+    mem::{
+        offset_of,
+        size_of, //
+    },
+    ptr::{
+        addr_of,
+        NonNull, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
+
+static AGREEMENT: Agreement = Agreement::new("tap");
+
+/// An open file of a macvtap or ipvtap device.
+///
+/// # Invariants
+///
+/// The pointer is to the `struct tap_queue` of a file that is open for `'a`, `ring` is the ring in
+/// it. The running tap is not known to have another layout.
+pub(crate) struct TapFile<'a> {
+    q: NonNull<bindings::tap_queue>,
+    ring: PtrRing<'a>,
+}
+
+impl TapFile<'_> {
+    /// Finds the tap queue behind a `struct file`.
+    ///
+    /// Errors: [`EBADF`] for NULL, those of `tap_get_ptr_ring()` ([`EINVAL`] for another driver's
+    /// file), [`ENOEXEC`] if the running tap has not the layout that we were built for.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be NULL or point to a file that stays open for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
+        // SAFETY: By the safety contract; the getter looks at the file's operations only.
+        let ring = unsafe { file::ring(file, bindings::tap_get_ptr_ring) }?;
+        // SAFETY: The ring is a member of the file's `struct tap_queue`, at that offset if the
+        // layout fits; until that is known the result is only compared.
+        let q = unsafe { ring.byte_sub(offset_of!(bindings::tap_queue, ring)) }.cast();
+        // SAFETY: The ring is there as long as the file is open.
+        let ring = unsafe { PtrRing::from_raw(ring) };
+        // INVARIANT: Checked on the next line, before anybody sees it.
+        let this = Self { q, ring };
+        // SAFETY: By the safety contract, and the getter took it for a tap file.
+        AGREEMENT.check(|| unsafe { this.compare(file) })?;
+        Ok(this)
+    }
+
+    /// Compares what we take for the layout with what tap says of itself.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be this open tap file.
+    #[cold]
+    unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
+        // SAFETY: By the safety contract; the socket of an open tap file is there.
+        let agrees = unsafe {
+            file::agrees(
+                file,
+                self.q.cast(),
+                bindings::tap_get_socket(file),
+                offset_of!(bindings::tap_queue, sock),
+                size_of::<bindings::tap_queue>(),
+            )
+        };
+        if !agrees {
+            return Verdict::Misfit;
+        }
+        let _rcu = rcu::read_lock();
+        match self.tap() {
+            None => Verdict::Open,
+            // SAFETY: Not NULL within this RCU section, so a `struct tap_dev`.
+            Some(tap) if unsafe { Self::compare_device(tap) } => Verdict::Fits,
+            Some(_) => Verdict::Misfit,
+        }
+    }
+
+    /// Whether a `struct tap_dev` lies where macvtap and ipvtap have it: in the private part of
+    /// the device that it names.
+    ///
+    /// # Safety
+    ///
+    /// `tap` must have been reached in the current RCU read-side critical section.
+    #[cold]
+    unsafe fn compare_device(tap: NonNull<bindings::tap_dev>) -> bool {
+        // SAFETY: By the safety contract.
+        let dev = unsafe { addr_of!((*tap.as_ptr()).dev).read_volatile() };
+        // Only addresses up to here: an object of the page allocator's largest order is the most
+        // that a device and its private part can be.
+        let start = (dev as usize).wrapping_add(offset_of!(bindings::net_device, priv_));
+        let offset = (tap.as_ptr() as usize).wrapping_sub(start);
+        // SAFETY: Our address being right behind that of a device, it is that device's.
+        offset <= u16::MAX as usize
+            && offset.wrapping_add(size_of::<bindings::tap_dev>())
+                <= unsafe { addr_of!((*dev).priv_len).read() } as usize
+    }
+
+    /// The device's structure, NULL once the device is gone.
+    #[inline(always)]
+    fn tap(&self) -> Option<NonNull<bindings::tap_dev>> {
+        // SAFETY: The file is open by the type invariants. As `rcu_dereference()`: one volatile
+        // read, and address dependencies from it. Pairs with the grace period between clearing
+        // the pointer and freeing the device. Litmus test: `detach-wake`.
+        NonNull::new(unsafe { addr_of!((*self.q.as_ptr()).tap).read_volatile() })
+    }
+}
+
+impl consume::Endpoint for TapFile<'_> {
+    type Ring<'a>
+        = Locked<'a>
+    where
+        Self: 'a;
+    type Device<'a> = TapDevice<'a>;
+    type BottomHalvesOff = crate::bottom_halves::Off;
+
+    #[inline(always)]
+    fn lock(&self) -> Locked<'_> {
+        self.ring.lock()
+    }
+
+    fn bottom_halves_off(&self) -> Self::BottomHalvesOff {
+        crate::bottom_halves::off()
+    }
+
+    #[inline(always)]
+    fn with_device(
+        &self,
+        _ring: &Locked<'_>,
+        look: impl FnOnce(TapDevice<'_>) -> bool,
+    ) -> bool {
+        let rcu = rcu::read_lock();
+        let fits = || AGREEMENT.verdict() == Verdict::Fits;
+        match self.tap() {
+            Some(tap) if fits() => look(TapDevice {
+                q: self.q,
+                tap,
+                rcu: &rcu,
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// The device of a tap file, seen in one RCU read-side critical section.
+///
+/// # Invariants
+///
+/// `q` is open, `tap` was read from it in the critical section of `rcu`, the layout fits.
+pub(crate) struct TapDevice<'a> {
+    q: NonNull<bindings::tap_queue>,
+    tap: NonNull<bindings::tap_dev>,
+    rcu: &'a rcu::Guard,
+}
+
+impl<'a> TapDevice<'a> {
+    #[inline(always)]
+    fn dev(&self) -> Option<NetDevice<'a>> {
+        // SAFETY: There by the type invariants; `dev` is never changed.
+        let dev = NonNull::new(unsafe { addr_of!((*self.tap.as_ptr()).dev).read() })?;
+        // SAFETY: `tap` lies in the device's private part, so both are freed together, after a
+        // grace period.
+        Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
+    }
+
+    /// The file's place among the device's files. There may be more files than queues.
+    #[inline(always)]
+    fn queue_index(&self) -> usize {
+        // SAFETY: There by the type invariants. Changed under RTNL, not under the consumer lock:
+        // one volatile read, as `READ_ONCE()` is.
+        usize::from(unsafe { addr_of!((*self.q.as_ptr()).queue_index).read_volatile() })
+    }
+}
+
+impl<'a> consume::Device for TapDevice<'a> {
+    type Queue = NetdevQueue<'a>;
+
+    /// There is no flag for it: a driver that stops its queue wants it woken.
+    #[inline(always)]
+    fn has_backpressure(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn is_running(&self) -> bool {
+        self.dev().is_some_and(NetDevice::is_running)
+    }
+
+    #[inline(always)]
+    fn owns_queue(&self) -> bool {
+        // SAFETY: There by the type invariants; a `bool` that is 0 or 1, changed under RTNL.
+        let enabled = unsafe { addr_of!((*self.q.as_ptr()).enabled).cast::<u8>().read_volatile() };
+        // SAFETY: There by the type invariants; only the address of the array is taken.
+        let taps = unsafe { addr_of!((*self.tap.as_ptr()).taps) };
+        let index = self.queue_index();
+        enabled != 0
+            && index < file::array_len(taps)
+            // SAFETY: In bounds. The slot is compared, never followed: `rcu_access_pointer()`.
+            && unsafe { taps.cast::<*mut bindings::tap_queue>().add(index).read_volatile() }
+                == self.q.as_ptr()
+    }
+
+    #[inline(always)]
+    fn queue(&self) -> Option<NetdevQueue<'a>> {
+        self.dev()?.tx_queue(self.queue_index())
+    }
+
+    /// Tap keeps no count: every freed slot is reason enough.
+    #[inline(always)]
+    fn add_freed(&self, _slots: usize) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    fn reset_freed(&self) {}
+}

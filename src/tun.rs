@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a `struct file` of tun to its ring, its device and its queue.
+//!
+//! C sources: `drivers/net/tun.c`, whose structures are private to it (see `bindings`), and
+//! [`include/linux/if_tun.h`](srctree/include/linux/if_tun.h)
+
+use crate::{
+    bindings::{
+        self,
+        private, //
+    },
+    consume,
+    file,
+    layout::{
+        Agreement,
+        Verdict, //
+    },
+    netdev_queue::{
+        NetDevice,
+        NetdevQueue, //
+    },
+    ptr_ring::{
+        Locked,
+        PtrRing, //
+    },
+};
+use core::{
+    mem::{
+        offset_of,
+        size_of, //
+    },
+    ptr::{
+        addr_of,
+        addr_of_mut,
+        NonNull, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::rcu, //
+};
+
+static AGREEMENT: Agreement = Agreement::new("tun");
+
+/// An open file of `/dev/net/tun`, with a device or without.
+///
+/// # Invariants
+///
+/// The pointer is to the `struct tun_file` of a file that is open for `'a`, `ring` is the ring in
+/// it. The running tun is not known to have another layout.
+pub(crate) struct TunFile<'a> {
+    tfile: NonNull<private::tun_file>,
+    ring: PtrRing<'a>,
+}
+
+impl TunFile<'_> {
+    /// Finds the tun file behind a `struct file`.
+    ///
+    /// Errors: [`EBADF`] for NULL, those of `tun_get_tx_ring()` ([`EINVAL`] for another driver's
+    /// file), [`ENOEXEC`] if the running tun has not the layout that we were built for.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be NULL or point to a file that stays open for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
+        // SAFETY: By the safety contract; the getter looks at the file's operations only.
+        let ring = unsafe { file::ring(file, bindings::tun_get_tx_ring) }?;
+        // SAFETY: The ring is a member of the file's `struct tun_file`, at that offset if the
+        // layout fits; until that is known the result is only compared.
+        let tfile = unsafe { ring.byte_sub(offset_of!(private::tun_file, tx_ring)) }.cast();
+        // SAFETY: The ring is there as long as the file is open.
+        let ring = unsafe { PtrRing::from_raw(ring) };
+        // INVARIANT: Checked on the next line, before anybody sees it.
+        let this = Self { tfile, ring };
+        // SAFETY: By the safety contract, and the getter took it for a tun file.
+        AGREEMENT.check(|| unsafe { this.compare(file) })?;
+        Ok(this)
+    }
+
+    /// Compares what we take for the layout with what tun says of itself.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be this open tun file.
+    #[cold]
+    unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
+        // SAFETY: By the safety contract; the socket of an open tun file is there.
+        let agrees = unsafe {
+            file::agrees(
+                file,
+                self.tfile.cast(),
+                bindings::tun_get_socket(file),
+                offset_of!(private::tun_file, socket),
+                size_of::<private::tun_file>(),
+            )
+        };
+        if !agrees {
+            return Verdict::Misfit;
+        }
+        let _rcu = rcu::read_lock();
+        // The size of `struct tun_file` is tun's own, so the fields of ours are where tun has them.
+        match self.tun() {
+            None => Verdict::Open,
+            // SAFETY: Not NULL within this RCU section, so a `struct tun_struct`, of whatever
+            // layout. Its device is compared as an address before it is followed.
+            Some(tun) if unsafe { Self::compare_device(tun) } => Verdict::Fits,
+            Some(_) => Verdict::Misfit,
+        }
+    }
+
+    /// Whether the device that we find in a `struct tun_struct` has that structure for its
+    /// private part, and whether that part has the size we think.
+    ///
+    /// # Safety
+    ///
+    /// `tun` must have been reached in the current RCU read-side critical section.
+    #[cold]
+    unsafe fn compare_device(tun: NonNull<private::tun_struct>) -> bool {
+        // SAFETY: By the safety contract; were the structure shorter than ours, this would still
+        // read within the tens of kilobytes that follow `dev`.
+        let dev = unsafe { addr_of!((*tun.as_ptr()).dev).read_volatile() }
+            .cast::<bindings::net_device>();
+        // Only an address is computed here: `priv` is an array at the end of the device.
+        let private = dev
+            .cast::<u8>()
+            .wrapping_add(offset_of!(bindings::net_device, priv_));
+        // SAFETY: The device is followed only if this is its private part.
+        private == tun.as_ptr().cast()
+            && unsafe { addr_of!((*dev).priv_len).read() } as usize
+                == size_of::<private::tun_struct>()
+    }
+
+    /// The device's structure, NULL once the device is gone.
+    ///
+    /// It is still there after a queue was detached: then only [`consume::Device::owns_queue`]
+    /// tells.
+    #[inline(always)]
+    fn tun(&self) -> Option<NonNull<private::tun_struct>> {
+        // SAFETY: The file is open by the type invariants. As `rcu_dereference()`: one volatile
+        // read, and address dependencies from it. Pairs with the grace period between clearing
+        // the pointer and freeing the device. Litmus test: `detach-wake`.
+        NonNull::new(unsafe { addr_of!((*self.tfile.as_ptr()).tun).read_volatile() })
+    }
+}
+
+impl consume::Endpoint for TunFile<'_> {
+    type Ring<'a>
+        = Locked<'a>
+    where
+        Self: 'a;
+    type Device<'a> = TunDevice<'a>;
+    type BottomHalvesOff = crate::bottom_halves::Off;
+
+    #[inline(always)]
+    fn lock(&self) -> Locked<'_> {
+        self.ring.lock()
+    }
+
+    fn bottom_halves_off(&self) -> Self::BottomHalvesOff {
+        crate::bottom_halves::off()
+    }
+
+    #[inline(always)]
+    fn with_device(
+        &self,
+        _ring: &Locked<'_>,
+        look: impl FnOnce(TunDevice<'_>) -> bool,
+    ) -> bool {
+        let rcu = rcu::read_lock();
+        // A device may have come after the last comparison, and been the first to be seen.
+        let fits = || AGREEMENT.verdict() == Verdict::Fits;
+        match self.tun() {
+            Some(tun) if fits() => look(TunDevice {
+                tfile: self.tfile,
+                tun,
+                rcu: &rcu,
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// The device of a tun file, seen in one RCU read-side critical section and under the consumer
+/// lock of the file's ring.
+///
+/// # Invariants
+///
+/// `tfile` is open, `tun` was read from it in the critical section of `rcu`, the layout fits, and
+/// the consumer lock is held.
+pub(crate) struct TunDevice<'a> {
+    tfile: NonNull<private::tun_file>,
+    tun: NonNull<private::tun_struct>,
+    rcu: &'a rcu::Guard,
+}
+
+impl<'a> TunDevice<'a> {
+    #[inline(always)]
+    fn dev(&self) -> Option<NetDevice<'a>> {
+        // SAFETY: There by the type invariants; `dev` is never changed.
+        let dev = NonNull::new(unsafe { addr_of!((*self.tun.as_ptr()).dev).read() })?;
+        // SAFETY: The device holds `tun` as its private part, so both are freed together, after a
+        // grace period.
+        Some(unsafe { NetDevice::from_raw(dev.cast(), self.rcu) })
+    }
+
+    /// The file's queue, as long as it owns one.
+    #[inline(always)]
+    fn queue_index(&self) -> usize {
+        // SAFETY: There by the type invariants; changed under the consumer lock only. It shares a
+        // union with `ifindex`, which is used as long as the file has no device.
+        usize::from(unsafe {
+            addr_of!((*self.tfile.as_ptr()).__bindgen_anon_1.queue_index).read()
+        })
+    }
+
+    #[inline(always)]
+    fn freed(&self) -> *mut i32 {
+        // SAFETY: There by the type invariants; only the address is taken.
+        unsafe { addr_of_mut!((*self.tfile.as_ptr()).cons_cnt) }
+    }
+}
+
+impl<'a> consume::Device for TunDevice<'a> {
+    type Queue = NetdevQueue<'a>;
+
+    #[inline(always)]
+    fn has_backpressure(&self) -> bool {
+        // SAFETY: There by the type invariants; an `int` that tun changes as a whole.
+        let flags = unsafe { addr_of!((*self.tun.as_ptr()).flags).read_volatile() };
+        flags & bindings::IFF_BACKPRESSURE != 0
+    }
+
+    #[inline(always)]
+    fn is_running(&self) -> bool {
+        self.dev().is_some_and(NetDevice::is_running)
+    }
+
+    #[inline(always)]
+    fn owns_queue(&self) -> bool {
+        // SAFETY: There by the type invariants; only the address of the array is taken.
+        let tfiles = unsafe { addr_of!((*self.tun.as_ptr()).tfiles) };
+        let index = self.queue_index();
+        index < file::array_len(tfiles)
+            // SAFETY: In bounds. The slot is compared, never followed: `rcu_access_pointer()`.
+            && unsafe { tfiles.cast::<*mut private::tun_file>().add(index).read_volatile() }
+                == self.tfile.as_ptr()
+    }
+
+    #[inline(always)]
+    fn queue(&self) -> Option<NetdevQueue<'a>> {
+        self.dev()?.tx_queue(self.queue_index())
+    }
+
+    /// Uses tun's own `cons_cnt`, which its `read()` path shares.
+    ///
+    /// Tun counts entries consumed; this counts slots freed, so that calls that freed none need
+    /// not look. Over time that is the same number; at any moment it is at most a batch less.
+    #[inline(always)]
+    fn add_freed(&self, slots: usize) -> usize {
+        let freed = self.freed();
+        // SAFETY: There by the type invariants, and under the consumer lock, which is held.
+        let count = unsafe { freed.read() }.saturating_add(i32::try_from(slots).unwrap_or(i32::MAX));
+        // SAFETY: As above.
+        unsafe { freed.write(count) };
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn reset_freed(&self) {
+        // SAFETY: There by the type invariants, and under the consumer lock, which is held.
+        unsafe { self.freed().write(0) };
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+
+use crate::packet::{MAX_PAYLOAD, MIN_PAYLOAD, MacAddr};
+use crate::sequence::MAX_SENDERS;
+use crate::virtqueue::MAX_SIZE;
+
+/// The most queues a tap can have (MAX_TAP_QUEUES in linux/if_tap.h).
+const MAX_QUEUES: u16 = 256;
+
+/// A guest without a VM: drives tun/tap devices through vhost-net as a virtual machine would, and
+/// sends numbered packets to see that none is lost, doubled or out of order.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Checks what no argument shows by itself.
+    pub fn check(self) -> Result<Self, clap::Error> {
+        if let Command::Flood(FloodArgs {
+            sender, senders, ..
+        }) = &self.command
+        {
+            if sender.checked_add(senders - 1).is_none() {
+                let text = format!("the ids of {senders} senders from {sender} are beyond 65535");
+                return Err(Self::command().error(ErrorKind::ValueValidation, text));
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Be the guest: receive from a tap through vhost-net and check the numbers
+    Receive(ReceiveArgs),
+    /// Send numbered UDP packets, through the qdisc unless told otherwise
+    Flood(FloodArgs),
+}
+
+/// The arguments of `receive`.
+#[derive(Args, Debug)]
+#[command(
+    group(ArgGroup::new("source").required(true)),
+    after_help = "SIGTERM or SIGINT ends the run: what is still queued is received at full speed until \
+                  nothing comes for --idle, then vhost is detached and what it left in the ring is \
+                  read from the tap and counted as `leftover`. Another signal cuts either short. \
+                  --stop-after and --duration stop at once, without going on until it is idle.\n\n\
+                  Exit status: 0 when the run went through (whatever was counted), 1 on an error, \
+                  2 on wrong usage."
+)]
+pub struct ReceiveArgs {
+    /// Tap device to attach to; made if there is none
+    #[arg(long, value_name = "NAME", group = "source", value_parser = interface_name)]
+    pub tap: Option<String>,
+
+    /// Character device to open instead, such as the /dev/tapN of a macvtap
+    #[arg(long, value_name = "PATH", group = "source")]
+    pub device: Option<PathBuf>,
+
+    /// Tap file descriptor that is already open and set up; give it once per queue
+    #[arg(long, value_name = "N", group = "source", value_parser = clap::value_parser!(i32).range(0..))]
+    pub fd: Vec<RawFd>,
+
+    /// Ask for IFF_BACKPRESSURE: a full ring stops the queue instead of dropping
+    #[arg(long, conflicts_with = "fd")]
+    pub backpressure: bool,
+
+    /// Queues of the device, each with a vhost device of its own
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "fd",
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_QUEUES)))]
+    pub queues: u16,
+
+    /// The vhost-net device
+    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
+    pub vhost: PathBuf,
+
+    /// Entries of each virtqueue: a power of two up to 1024
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
+    pub ring_size: u16,
+
+    /// Buffers to take and return per queue and round
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
+    pub batch: u16,
+
+    /// Wait that long after each round that received something
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
+    pub delay: Duration,
+
+    /// Stop once at least that many frames came
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub stop_after: Option<u64>,
+
+    /// Stop after that time
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// How long nothing must come for the drain to be over
+    #[arg(long, value_name = "MILLISECONDS", default_value = "300", value_parser = milliseconds)]
+    pub idle: Duration,
+
+    /// Do not drain on a signal: stop at once
+    #[arg(long)]
+    pub no_drain: bool,
+
+    /// Create this file when all is set up and the buffers are posted
+    #[arg(long, value_name = "FILE")]
+    pub ready: Option<PathBuf>,
+
+    /// Write the result to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Print the rate every second, even if standard error is no terminal
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// The arguments of `flood`.
+#[derive(Args, Debug)]
+#[command(
+    group(ArgGroup::new("end").required(true).multiple(true)),
+    after_help = "A packet counts as `sent` when the kernel accepted it. A send that fails for want of \
+                  room is counted as `refused` and done again with the same number, so numbers have \
+                  no gaps of the sender's making. IP_RECVERR is off: a packet that the qdisc drops \
+                  was accepted all the same, so that sent = received + left over + dropped by the \
+                  device + dropped by the qdisc. With --bypass the device's drops are reported to \
+                  the sender, hence refused and sent again: there sent = received + left over.\n\n\
+                  SIGTERM or SIGINT stops sending and still gives the result.\n\n\
+                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
+)]
+pub struct FloodArgs {
+    /// Address to send to; nobody needs to have it
+    #[arg(long, value_name = "ADDR")]
+    pub to: Ipv4Addr,
+
+    /// Interface to send through
+    #[arg(long, value_name = "IFNAME", value_parser = interface_name)]
+    pub dev: String,
+
+    /// Packets to send, per sender
+    #[arg(long, value_name = "N", group = "end", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Stop after that time
+    #[arg(long, value_name = "SECONDS", group = "end", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// Bytes of UDP payload per packet
+    #[arg(long, value_name = "BYTES", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(MIN_PAYLOAD as i64..=MAX_PAYLOAD as i64))]
+    pub size: u16,
+
+    /// Packets per second, of all senders together; as fast as it goes if not given
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+
+    /// Id of the first sender
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub sender: u16,
+
+    /// Senders, each with a thread, a socket and an id of its own
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=MAX_SENDERS as i64))]
+    pub senders: u16,
+
+    /// Packets per system call
+    #[arg(long, value_name = "N", default_value_t = 32,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
+
+    /// Size of each socket's send buffer
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i32).range(1..=0x3fff_ffff))]
+    pub sndbuf: Option<i32>,
+
+    /// Send around the qdisc, with packet sockets and PACKET_QDISC_BYPASS
+    #[arg(long, requires = "dst_mac")]
+    pub bypass: bool,
+
+    /// Destination MAC address for --bypass
+    #[arg(long, value_name = "MAC", requires = "bypass")]
+    pub dst_mac: Option<MacAddr>,
+
+    /// Write the result to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn interface_name(text: &str) -> Result<String, String> {
+    // IFNAMSIZ counts the terminating zero.
+    if text.is_empty() || text.len() >= libc::IFNAMSIZ {
+        return Err(format!("must have 1 to {} bytes", libc::IFNAMSIZ - 1));
+    }
+    if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
+        return Err("must not contain `/`, `:` or white space".into());
+    }
+    Ok(text.into())
+}
+
+fn ring_size(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|size: &u16| size.is_power_of_two() && *size <= MAX_SIZE)
+        .ok_or_else(|| format!("must be a power of two up to {MAX_SIZE}"))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| *seconds > 0.0 && *seconds <= 1e6)
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "must be a number of seconds above 0, up to 1000000".into())
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|milliseconds| *milliseconds <= 60_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "must be a whole number up to 60000".into())
+}
+
+fn microseconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|microseconds| *microseconds <= 1_000_000)
+        .map(Duration::from_micros)
+        .ok_or_else(|| "must be a whole number up to 1000000".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(args: &str) -> Result<ReceiveArgs, clap::Error> {
+        let args = ["tuntap-client", "receive"]
+            .into_iter()
+            .chain(args.split_whitespace());
+        match Cli::try_parse_from(args)?.check()?.command {
+            Command::Receive(args) => Ok(args),
+            Command::Flood(_) => unreachable!(),
+        }
+    }
+
+    fn flood(args: &str) -> Result<FloodArgs, clap::Error> {
+        let args = [
+            "tuntap-client",
+            "flood",
+            "--to",
+            "10.0.0.2",
+            "--dev",
+            "tap0",
+        ]
+        .into_iter()
+        .chain(args.split_whitespace());
+        match Cli::try_parse_from(args)?.check()?.command {
+            Command::Flood(args) => Ok(args),
+            Command::Receive(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_source_is_needed() {
+        assert!(receive("").is_err());
+        assert!(receive("--tap tap0").is_ok());
+        assert!(receive("--device /dev/tap5").is_ok());
+        assert!(receive("--tap tap0 --device /dev/tap5").is_err());
+        assert!(receive("--tap tap0 --fd 3").is_err());
+        assert_eq!(receive("--fd 3 --fd 4").unwrap().fd, [3, 4]);
+        assert!(receive("--fd -1").is_err());
+        assert!(receive("--fd 3 --backpressure").is_err());
+        assert!(receive("--fd 3 --queues 2").is_err());
+    }
+
+    #[test]
+    fn limits_of_receive() {
+        for (good, bad) in [
+            ("--ring-size 1024", "--ring-size 2048"),
+            ("--ring-size 1", "--ring-size 0"),
+            ("--ring-size 64", "--ring-size 65"),
+            ("--queues 256", "--queues 257"),
+            ("--queues 1", "--queues 0"),
+            ("--batch 1024", "--batch 1025"),
+            ("--batch 1", "--batch 0"),
+            ("--delay 1000000", "--delay 1000001"),
+            ("--delay 0", "--delay -1"),
+            ("--idle 60000", "--idle 60001"),
+            ("--duration 0.5", "--duration 0"),
+            ("--duration 1e6", "--duration inf"),
+            ("--stop-after 1", "--stop-after 0"),
+        ] {
+            assert!(receive(&format!("--tap tap0 {good}")).is_ok(), "{good}");
+            assert!(receive(&format!("--tap tap0 {bad}")).is_err(), "{bad}");
+        }
+        assert!(receive("--tap fifteen-letters").is_ok());
+        assert!(receive("--tap sixteen--letters").is_err());
+        assert!(receive("--tap a/b").is_err());
+    }
+
+    #[test]
+    fn limits_of_flood() {
+        assert!(flood("").is_err(), "an end is needed");
+        assert!(flood("--count 1 --duration 2").is_ok());
+        for (good, bad) in [
+            ("--size 18", "--size 17"),
+            ("--size 65507", "--size 65508"),
+            ("--senders 64", "--senders 65"),
+            ("--senders 1", "--senders 0"),
+            ("--batch 1024", "--batch 1025"),
+            ("--rate 1", "--rate 0"),
+            ("--sender 65535", "--sender 65536"),
+            ("--sender 65534 --senders 2", "--sender 65535 --senders 2"),
+            ("--sndbuf 4096", "--sndbuf 0"),
+            ("--bypass --dst-mac 02:00:00:00:00:02", "--bypass"),
+            ("", "--dst-mac 02:00:00:00:00:02"),
+        ] {
+            assert!(flood(&format!("--count 1 {good}")).is_ok(), "{good}");
+            assert!(flood(&format!("--count 1 {bad}")).is_err(), "{bad}");
+        }
+        assert!(flood("--count 0").is_err());
+    }
+
+    #[test]
+    fn wrong_usage_is_status_2() {
+        assert_eq!(receive("").unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest without a VM: receives from tun/tap through vhost-net and checks numbered packets, and
+//! sends such packets.
+
+mod cli;
+mod flood;
+mod memory;
+mod packet;
+mod receive;
+mod report;
+mod sequence;
+mod sys;
+mod tap;
+mod vhost_net;
+mod virtqueue;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match &Cli::parse()
+        .check()
+        .unwrap_or_else(|err| err.exit())
+        .command
+    {
+        Command::Receive(args) => receive::receive(args),
+        Command::Flood(args) => flood::flood(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("tuntap-client: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

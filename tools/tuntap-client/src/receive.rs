@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `receive`: the guest.
+//!
+//! One thread serves all queues. A round takes up to a batch of used buffers from each queue,
+//! checks their frames and hands the buffers out again; only when a round finds nothing does it
+//! ask vhost for signals and sleep.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use vm_memory::GuestAddress;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+use crate::cli::ReceiveArgs;
+use crate::memory::GuestRam;
+use crate::packet::{PARSE_LEN, parse};
+use crate::report::{self, End, Received, rate};
+use crate::sequence::{Source, Tracker, Verdict};
+use crate::sys::{Stop, sleep_exactly};
+use crate::tap::{self, Tap, VNET_HDR_LEN};
+use crate::vhost_net::QueuePair;
+use crate::virtqueue::{Direction, Virtqueue};
+
+/// One buffer holds a frame of the usual size; a larger one takes several.
+const BUFFER_LEN: u32 = 2048;
+const PAGE: u64 = 4096;
+
+/// Where `struct virtio_net_hdr_v1` has the number of buffers of a frame.
+const NUM_BUFFERS: usize = 10;
+
+/// What was counted.
+#[derive(Default)]
+struct Counts {
+    tracker: Tracker,
+    numbered: u64,
+    strays: u64,
+    leftover: u64,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Counts {
+    /// Takes note of a frame of `len` bytes that begins with `head`.
+    fn see(&mut self, head: &[u8], len: usize, source: Source) {
+        let verdict = parse(head, len).map(|packet| self.tracker.see(packet, source));
+        let numbered = matches!(verdict, Some(Verdict::New | Verdict::Duplicate));
+        match source {
+            Source::Leftover => self.leftover += 1,
+            Source::Virtqueue if numbered => self.numbered += 1,
+            Source::Virtqueue => self.strays += 1,
+        }
+    }
+
+    fn frames(&self) -> u64 {
+        self.numbered + self.strays
+    }
+
+    fn report(&self, queues: &[Queue], end: End) -> Received {
+        let tracker = &self.tracker;
+        let senders: Vec<_> = tracker
+            .senders()
+            .map(|(id, sender)| report::Sender {
+                id,
+                received: sender.received,
+                leftover: sender.leftover,
+                highest: sender.highest,
+                gaps: sender.gaps(),
+                reorders: sender.reorders,
+                duplicates: sender.duplicates,
+            })
+            .collect();
+        let seconds = match (self.first, self.last) {
+            (Some(first), Some(last)) => (last - first).as_secs_f64(),
+            _ => 0.0,
+        };
+        Received {
+            received: tracker.total(|sender| sender.received),
+            frames: self.frames(),
+            numbered: self.numbered,
+            strays: self.strays,
+            gaps: tracker.total(|sender| sender.gaps()),
+            reorders: tracker.total(|sender| sender.reorders),
+            duplicates: tracker.total(|sender| sender.duplicates),
+            leftover: self.leftover,
+            leftover_numbered: tracker.total(|sender| sender.leftover),
+            highest: match &senders[..] {
+                [sender] => Some(sender.highest),
+                _ => None,
+            },
+            seconds,
+            pps: rate(self.numbered, seconds),
+            end,
+            queues: queues
+                .iter()
+                .map(|queue| report::Queue {
+                    frames: queue.frames,
+                })
+                .collect(),
+            senders,
+        }
+    }
+}
+
+/// A queue of the guest's network device.
+struct Queue {
+    ram: Rc<GuestRam>,
+    pair: QueuePair,
+    buffers: GuestAddress,
+    /// Buffers that still belong to the frame that came last.
+    continued: u16,
+    frames: u64,
+}
+
+impl Queue {
+    /// Sets up a vhost device and posts all buffers to it.
+    fn new(args: &ReceiveArgs, ram: &Rc<GuestRam>) -> Result<Self> {
+        let pair = QueuePair::open(&args.vhost, ram, args.ring_size)?;
+        let size = u64::from(args.ring_size) * u64::from(BUFFER_LEN);
+        let mut queue = Self {
+            ram: Rc::clone(ram),
+            buffers: ram.allocate(size, PAGE)?,
+            continued: 0,
+            frames: 0,
+            pair,
+        };
+        for id in 0..args.ring_size {
+            let addr = queue.buffer(id);
+            let rx = &mut queue.pair.rx;
+            rx.describe(id, addr, BUFFER_LEN, Direction::DeviceWrites)?;
+            rx.push(id)?;
+        }
+        queue.pair.rx.publish()?;
+        Ok(queue)
+    }
+
+    /// How much guest memory a queue of that size takes.
+    fn memory(ring_size: u16) -> u64 {
+        2 * Virtqueue::memory(ring_size) + PAGE + u64::from(ring_size) * u64::from(BUFFER_LEN)
+    }
+
+    fn buffer(&self, id: u16) -> GuestAddress {
+        GuestAddress(self.buffers.0 + u64::from(id) * u64::from(BUFFER_LEN))
+    }
+
+    /// Takes up to `batch` used buffers and hands them out again. Returns how many.
+    fn serve(&mut self, batch: u16, counts: &mut Counts) -> Result<u16> {
+        let buffers = self.pair.rx.pending()?.min(batch);
+        for _ in 0..buffers {
+            let used = self.pair.rx.pop()?;
+            ensure!(
+                used.len <= BUFFER_LEN,
+                "vhost wrote {} bytes into a buffer of {BUFFER_LEN}",
+                used.len
+            );
+            if self.continued > 0 {
+                self.continued -= 1;
+            } else {
+                self.see(self.buffer(used.id), used.len as usize, counts)?;
+            }
+            self.pair.rx.push(used.id)?;
+        }
+        self.pair.rx.publish()?;
+        Ok(buffers)
+    }
+
+    /// Looks at a frame of which `len` bytes are in this buffer.
+    fn see(&mut self, buffer: GuestAddress, len: usize, counts: &mut Counts) -> Result<()> {
+        let mut bytes = [0; VNET_HDR_LEN + PARSE_LEN];
+        let head = len.min(bytes.len());
+        ensure!(
+            head >= VNET_HDR_LEN,
+            "vhost gave a frame without its header"
+        );
+        let bytes = &mut bytes[..head];
+        self.ram.read_bytes(buffer.0, bytes)?;
+        let mut whole = len - VNET_HDR_LEN;
+        if self.pair.mergeable {
+            let buffers = u16::from_le_bytes([bytes[NUM_BUFFERS], bytes[NUM_BUFFERS + 1]]);
+            ensure!(buffers > 0, "vhost gave a frame of no buffers");
+            self.continued = buffers - 1;
+            // How long the rest is matters no more than that it is there.
+            whole += usize::from(self.continued) * BUFFER_LEN as usize;
+        }
+        self.frames += 1;
+        counts.see(&bytes[VNET_HDR_LEN..], whole, Source::Virtqueue);
+        Ok(())
+    }
+}
+
+/// Prints a line a second.
+struct Meter {
+    on: bool,
+    next: Instant,
+    frames: u64,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Meter {
+    fn new(on: bool) -> Self {
+        Self {
+            on,
+            next: Instant::now() + SECOND,
+            frames: 0,
+        }
+    }
+
+    fn tick(&mut self, now: Instant, counts: &Counts) {
+        if !self.on || now < self.next {
+            return;
+        }
+        let seconds = (now - self.next + SECOND).as_secs_f64();
+        let frames = counts.frames();
+        eprintln!(
+            "{:.0} frames per second, {frames} in all, {} gaps",
+            rate(frames - self.frames, seconds),
+            counts.tracker.total(|sender| sender.gaps()),
+        );
+        self.frames = frames;
+        self.next = now + SECOND;
+    }
+}
+
+struct Guest<'a> {
+    args: &'a ReceiveArgs,
+    stop: Stop,
+    epoll: Epoll,
+    queues: Vec<Queue>,
+    counts: Counts,
+}
+
+impl Guest<'_> {
+    /// Serves each queue once, and waits as long as was asked for if that brought something.
+    fn round(&mut self, delay: Duration, now: Instant) -> Result<bool> {
+        let numbered = self.counts.numbered;
+        let mut buffers = 0;
+        for queue in &mut self.queues {
+            buffers += u32::from(queue.serve(self.args.batch, &mut self.counts)?);
+        }
+        if self.counts.numbered > numbered {
+            self.counts.first.get_or_insert(now);
+            self.counts.last = Some(now);
+        }
+        if buffers > 0 && !delay.is_zero() {
+            thread::sleep(delay);
+        }
+        Ok(buffers > 0)
+    }
+
+    /// Sleeps until a queue has something, a signal comes or the time is over.
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<()> {
+        let mut pending = false;
+        for queue in &mut self.queues {
+            pending |= queue.pair.rx.enable_interrupts()?;
+        }
+        if !pending {
+            // Rounded up, or the last millisecond would be spent spinning.
+            let timeout = timeout.map_or(-1, |timeout| {
+                i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+            });
+            // What it was matters little: the queues' events are edge-triggered, and each round
+            // looks at all.
+            let mut events = [EpollEvent::default(); 16];
+            match self.epoll.wait(timeout, &mut events) {
+                Err(err) if err.kind() != io::ErrorKind::Interrupted => {
+                    return Err(err).context("cannot wait for vhost");
+                }
+                _ => {}
+            }
+        }
+        for queue in &mut self.queues {
+            queue.pair.rx.disable_interrupts()?;
+        }
+        Ok(())
+    }
+
+    /// Receives until something ends it.
+    fn run(&mut self) -> Result<End> {
+        let start = Instant::now();
+        let deadline = self.args.duration.map(|duration| start + duration);
+        let mut meter = Meter::new(self.args.verbose || io::stderr().is_terminal());
+        loop {
+            let now = Instant::now();
+            meter.tick(now, &self.counts);
+            if self.stop.count() > 0 {
+                if !self.args.no_drain {
+                    self.drain(meter)?;
+                }
+                return Ok(End::Signal);
+            }
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(End::Duration);
+            }
+            if self
+                .args
+                .stop_after
+                .is_some_and(|frames| self.counts.frames() >= frames)
+            {
+                return Ok(End::Frames);
+            }
+            if !self.round(self.args.delay, now)? {
+                let tick = meter.on.then_some(meter.next);
+                let until = deadline.into_iter().chain(tick).min();
+                self.sleep(until.map(|until| until.saturating_duration_since(now)))?;
+            }
+        }
+    }
+
+    /// Receives at full speed until nothing comes any more, or another signal does.
+    fn drain(&mut self, mut meter: Meter) -> Result<()> {
+        let signals = self.stop.count();
+        let mut last = Instant::now();
+        loop {
+            let now = Instant::now();
+            meter.tick(now, &self.counts);
+            if self.round(Duration::ZERO, now)? {
+                last = now;
+            } else if now - last >= self.args.idle {
+                return Ok(());
+            } else {
+                self.sleep(Some(last + self.args.idle - now))?;
+            }
+            if self.stop.count() > signals {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes vhost off the tap, counts what it had delivered by then, and what it left.
+    fn finish(&mut self, tap: &Tap) -> Result<()> {
+        for queue in &self.queues {
+            queue.pair.detach()?;
+        }
+        let now = Instant::now();
+        while self.round(Duration::ZERO, now)? {}
+        let (stop, counts) = (&self.stop, &mut self.counts);
+        let signals = stop.count();
+        let hurry = || stop.count() > signals;
+        let whole = tap.read_rest(self.args.idle, hurry, |frame| {
+            counts.see(
+                &frame[..frame.len().min(PARSE_LEN)],
+                frame.len(),
+                Source::Leftover,
+            );
+        })?;
+        if !whole {
+            eprintln!("tuntap-client: frames keep coming: not all that are left were counted");
+        }
+        Ok(())
+    }
+}
+
+/// Runs `receive`.
+pub fn receive(args: &ReceiveArgs) -> Result<()> {
+    if let Some(ready) = &args.ready {
+        // An old one must not tell that this run is ready.
+        match fs::remove_file(ready) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(err).with_context(|| format!("cannot remove {}", ready.display()));
+            }
+            _ => {}
+        }
+    }
+    let stop = Stop::install()?;
+    sleep_exactly();
+
+    let source = match (&args.tap, &args.device) {
+        (Some(name), _) => tap::Source::Name(name),
+        (_, Some(path)) => tap::Source::Device(path),
+        _ => tap::Source::Fds(&args.fd),
+    };
+    let tap = Tap::open(&source, args.queues, args.backpressure)?;
+
+    // The last byte is never handed out: vhost's checks want the end of a ring in memory, too.
+    let size = tap.queues.len() as u64 * Queue::memory(args.ring_size) + PAGE;
+    let ram = Rc::new(GuestRam::new(size.next_multiple_of(PAGE) as usize)?);
+    let queues = tap
+        .queues
+        .iter()
+        .map(|_| Queue::new(args, &ram))
+        .collect::<Result<Vec<_>>>()?;
+
+    let epoll = Epoll::new().context("cannot make an epoll instance")?;
+    let watch = |fd, events| {
+        epoll
+            .ctl(ControlOperation::Add, fd, EpollEvent::new(events, 0))
+            .context("cannot watch an eventfd")
+    };
+    watch(stop.fd(), EventSet::IN | EventSet::EDGE_TRIGGERED)?;
+    for queue in &queues {
+        let call = queue.pair.rx.call().as_raw_fd();
+        watch(call, EventSet::IN | EventSet::EDGE_TRIGGERED)?;
+    }
+    for (queue, file) in queues.iter().zip(&tap.queues) {
+        queue
+            .pair
+            .attach(file)
+            .with_context(|| format!("cannot attach vhost to {}", tap.name))?;
+    }
+    if let Some(ready) = &args.ready {
+        report::write_file(ready, format!("{}\n", tap.name).as_bytes())?;
+    }
+
+    let mut guest = Guest {
+        args,
+        stop,
+        epoll,
+        queues,
+        counts: Counts::default(),
+    };
+    let end = guest.run()?;
+    guest.finish(&tap)?;
+    let result = guest.counts.report(&guest.queues, end);
+    println!("{result}");
+    report::write_json(args.json.as_deref(), &result)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::packet::{Addresses, MacAddr, frame, set_frame_number};
+
+    fn numbered(number: u64) -> Vec<u8> {
+        let addresses = Addresses {
+            src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            dst_mac: MacAddr([2, 0, 0, 0, 0, 2]),
+            src: Ipv4Addr::new(10, 99, 0, 1),
+            dst: Ipv4Addr::new(10, 99, 0, 2),
+            src_port: 40000,
+        };
+        let mut frame = frame(&addresses, 64, 0);
+        set_frame_number(&mut frame, number);
+        frame
+    }
+
+    #[test]
+    fn frames_are_told_apart() {
+        let mut counts = Counts::default();
+        for number in [0, 1, 1, 3] {
+            let frame = numbered(number);
+            counts.see(&frame, frame.len(), Source::Virtqueue);
+        }
+        counts.see(&[0; 60], 60, Source::Virtqueue);
+        let frame = numbered(2);
+        counts.see(&frame, frame.len(), Source::Leftover);
+        counts.see(&[0; 60], 60, Source::Leftover);
+
+        let result = counts.report(&[], End::Signal);
+        assert_eq!((result.frames, result.numbered, result.strays), (5, 4, 1));
+        assert_eq!((result.received, result.duplicates), (3, 1));
+        assert_eq!((result.leftover, result.leftover_numbered), (2, 1));
+        assert_eq!((result.gaps, result.reorders), (0, 1));
+        assert_eq!(result.highest, Some(3));
+    }
+
+    #[test]
+    fn guest_memory_suffices() {
+        for ring_size in [1, 2, 256, 1024] {
+            let ram = GuestRam::new(Queue::memory(ring_size) as usize).unwrap();
+            let ram = Rc::new(ram);
+            for _ in 0..2 {
+                Virtqueue::new(&ram, ring_size, true).unwrap();
+            }
+            let buffers = u64::from(ring_size) * u64::from(BUFFER_LEN);
+            assert!(ram.allocate(buffers, PAGE).is_ok(), "{ring_size}");
+        }
+    }
+}

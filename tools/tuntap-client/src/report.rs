@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The results, as JSON and for people.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+/// What `receive` found.
+#[derive(Debug, Serialize)]
+pub struct Received {
+    /// Distinct numbered packets that came through the virtqueues.
+    pub received: u64,
+    /// Frames that came through the virtqueues.
+    pub frames: u64,
+    /// Those of them that were numbered packets, duplicates included.
+    pub numbered: u64,
+    /// Those of them that were anything else.
+    pub strays: u64,
+    /// Numbers missing between 0 and the highest one seen.
+    pub gaps: u64,
+    /// Packets that came after a higher number.
+    pub reorders: u64,
+    /// Packets whose number had been seen.
+    pub duplicates: u64,
+    /// Frames read from the tap after vhost was detached.
+    pub leftover: u64,
+    /// Distinct numbered packets among them.
+    pub leftover_numbered: u64,
+    /// The highest number, when there was exactly one sender.
+    pub highest: Option<u64>,
+    /// From the first numbered packet to the last.
+    pub seconds: f64,
+    /// Numbered packets per second of that time.
+    pub pps: f64,
+    /// What ended the run.
+    pub end: End,
+    /// Per queue.
+    pub queues: Vec<Queue>,
+    /// Per sender.
+    pub senders: Vec<Sender>,
+}
+
+/// What ended a run of `receive`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// A signal.
+    Signal,
+    /// `--stop-after`.
+    Frames,
+    /// `--duration`.
+    Duration,
+}
+
+/// What came through one queue.
+#[derive(Debug, Serialize)]
+pub struct Queue {
+    /// Frames.
+    pub frames: u64,
+}
+
+/// What came from one sender.
+#[derive(Debug, Serialize)]
+pub struct Sender {
+    /// Its id.
+    pub id: u16,
+    /// Distinct packets that came through the virtqueues.
+    pub received: u64,
+    /// Distinct packets that were left in the ring.
+    pub leftover: u64,
+    /// The highest number.
+    pub highest: u64,
+    /// Numbers missing between 0 and that.
+    pub gaps: u64,
+    /// Packets that came after a higher number.
+    pub reorders: u64,
+    /// Packets whose number had been seen.
+    pub duplicates: u64,
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "received {} numbered packets in {:.3} s ({:.0} per second)",
+            self.received, self.seconds, self.pps
+        )?;
+        writeln!(
+            f,
+            "gaps {}, reorders {}, duplicates {}",
+            self.gaps, self.reorders, self.duplicates
+        )?;
+        write!(
+            f,
+            "left over {} ({} numbered), strays {}, frames {}",
+            self.leftover, self.leftover_numbered, self.strays, self.frames
+        )?;
+        if let [_, _, ..] = self.queues[..] {
+            let frames: Vec<_> = self.queues.iter().map(|q| q.frames.to_string()).collect();
+            write!(f, " (by queue: {})", frames.join(", "))?;
+        }
+        if let [_, _, ..] = self.senders[..] {
+            for sender in &self.senders {
+                write!(
+                    f,
+                    "\nsender {}: received {}, left over {}, gaps {}, reorders {}, duplicates {}",
+                    sender.id,
+                    sender.received,
+                    sender.leftover,
+                    sender.gaps,
+                    sender.reorders,
+                    sender.duplicates
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `flood` did.
+#[derive(Debug, Serialize)]
+pub struct Sent {
+    /// Packets that the kernel accepted.
+    pub sent: u64,
+    /// Sends that it refused, which were done again.
+    pub refused: u64,
+    /// From the first send to the last.
+    pub seconds: f64,
+    /// Packets per second of that time.
+    pub pps: f64,
+    /// Per sender.
+    pub senders: Vec<SentBy>,
+}
+
+/// What one sender did.
+#[derive(Debug, Serialize)]
+pub struct SentBy {
+    /// Its id.
+    pub id: u16,
+    /// Packets that the kernel accepted.
+    pub sent: u64,
+    /// Sends that it refused, which were done again.
+    pub refused: u64,
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sent {} packets in {:.3} s ({:.0} per second), {} sends refused",
+            self.sent, self.seconds, self.pps, self.refused
+        )
+    }
+}
+
+/// A rate, 0 if there was no time.
+pub fn rate(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
+}
+
+/// Writes a file such that it is there as a whole or not at all.
+pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    let mut temporary = OsString::from(path);
+    temporary.push(format!(".{}", std::process::id()));
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(contents)?;
+        fs::rename(&temporary, path)
+    };
+    write()
+        .inspect_err(|_| drop(fs::remove_file(&temporary)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a result to a file, if one was asked for.
+pub fn write_json(path: Option<&Path>, result: &impl Serialize) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let mut json = serde_json::to_vec_pretty(result).context("cannot make JSON")?;
+    json.push(b'\n');
+    write_file(path, &json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_as_a_whole() {
+        let dir = std::env::temp_dir().join(format!("tuntap-client-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("result.json");
+        for contents in ["long contents", "short"] {
+            write_file(&path, contents.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), contents);
+        }
+        assert_eq!(
+            fs::read_dir(&dir).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(write_file(&path, b"").is_err());
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(rate(10, 0.0).to_bits(), 0f64.to_bits());
+        assert!((rate(10, 2.0) - 5.0).abs() < 1e-9);
+    }
+}
