@@ -12,20 +12,20 @@
 use crate::bindings;
 use core::{
     cell::UnsafeCell,
-    ffi::c_void,
-    ptr,
-    slice, //
+    ptr, //
 };
 use kernel::{
-    error::to_result,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     prelude::*,
     str::CString, //
 };
 
 /// Whether the module of that name, as it is loaded now, has `note` as its build ID note.
 ///
-/// Errors: [`ENOENT`] if no such module is loaded or sysfs is not mounted in the initial
-/// namespace, [`ENOMEM`].
+/// Errors: [`ENOENT`] if no such module is loaded or the caller sees no sysfs, [`ENOMEM`].
 ///
 /// Context: may sleep. Reads `/sys/module/*/notes`, as the kernel keeps a module's notes nowhere
 /// else; what is built in has its notes in `/sys/kernel/notes`.
@@ -42,28 +42,34 @@ pub(crate) fn is_same_build(name: &CStr, note: &[u8]) -> Result<bool> {
     }
 }
 
-/// Reads a file of the initial namespace whole and looks at it.
+/// Reads a small file whole and looks at it.
 fn read_file<T>(path: &CStr, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
-    let mut buffer: *mut c_void = ptr::null_mut();
-    // SAFETY: `path` is a C string, and as `buffer` is NULL the function allocates one that holds
-    // what it read.
+    let mut buffer = KVVec::from_elem(0u8, MOST_NOTES, GFP_KERNEL)?;
+    // SAFETY: `path` is a C string; without O_CREAT the mode is not used.
+    let file = from_err_ptr(unsafe {
+        bindings::filp_open(path.as_char_ptr(), bindings::O_RDONLY as i32, 0)
+    })?;
+    let mut position = 0;
+    // SAFETY: The file is open, and the buffer is as long as is said.
     let length = unsafe {
-        bindings::kernel_read_file_from_path_initns(
-            path.as_char_ptr(),
-            0,
-            &mut buffer,
-            i32::MAX as usize,
-            ptr::null_mut(),
-            bindings::kernel_read_file_id_READING_UNKNOWN,
+        bindings::kernel_read(
+            file,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            &mut position,
         )
     };
+    // SAFETY: Opened above, and not used after this.
+    unsafe { bindings::filp_close(file, ptr::null_mut()) };
     to_result(length.try_into().unwrap_or(0))?;
-    // SAFETY: The call succeeded: that many bytes are initialised.
-    let result = look(unsafe { slice::from_raw_parts(buffer.cast(), length.unsigned_abs()) });
-    // SAFETY: The function allocated it by `vmalloc()`.
-    unsafe { bindings::vfree(buffer) };
-    Ok(result)
+    match buffer.get(..length.unsigned_abs()) {
+        Some(content) if content.len() < MOST_NOTES => Ok(look(content)),
+        _ => Err(EFBIG),
+    }
 }
+
+/// More than the notes of any kernel or module take, in bytes.
+const MOST_NOTES: usize = 4096;
 
 /// What is known of a driver's layout.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What bindgen reads for the module: the kernel's headers, our own API, our own helpers. */
 
+#include <linux/fs.h>
 #include <linux/if_tap.h>
 #include <linux/if_tun.h>
-#include <linux/kernel_read_file.h>
 #include <linux/netdevice.h>
 #include <linux/ptr_ring.h>
 #include <linux/tuntap_ring.h>
-#include <linux/vmalloc.h>
 #include <net/sock.h>
 
 #include "helpers.h"

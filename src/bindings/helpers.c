@@ -29,6 +29,6 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter)
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += READ_ONCE(per_cpu(counters, cpu)[counter]);
+		sum += READ_ONCE(*per_cpu_ptr(&counters[counter], cpu));
 	return sum;
 }

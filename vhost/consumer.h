@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* How vhost_net takes batches off a ring by tuntap_ring. */
+#ifndef _TUNTAP_RING_VHOST_CONSUMER_H
+#define _TUNTAP_RING_VHOST_CONSUMER_H
+
+#include <linux/printk.h>
+#include <linux/tuntap_ring.h>
+
+#include "vhost_build_id.h"
+
+/* Who takes batches off a virtqueue's ring. */
+enum vhost_net_consumer {
+	/* vhost_net itself, as without tuntap_ring. */
+	VHOST_NET_CONSUMER_KERNEL,
+	VHOST_NET_CONSUMER_TUN,
+	VHOST_NET_CONSUMER_TAP,
+};
+
+/**
+ * vhost_net_consumer_of() - find out who takes batches off a file's ring
+ * @file: the open file of a new backend
+ *
+ * Asks for none, to see whether the file is turned away. A file that both turn
+ * away, be it that the running tun has another layout, is served as without
+ * tuntap_ring.
+ *
+ * Context: Process context.
+ * Return: The consumer to use for as long as the file is the backend.
+ */
+static inline enum vhost_net_consumer vhost_net_consumer_of(struct file *file)
+{
+	if (!tun_ring_consume_batched(file, NULL, 0))
+		return VHOST_NET_CONSUMER_TUN;
+	if (!tap_ring_consume_batched(file, NULL, 0))
+		return VHOST_NET_CONSUMER_TAP;
+	return VHOST_NET_CONSUMER_KERNEL;
+}
+
+/**
+ * vhost_net_consume() - take a batch
+ * @consumer: who takes it, not VHOST_NET_CONSUMER_KERNEL
+ * @file: the backend's file
+ * @array: room for @n pointers
+ * @n: the most to take
+ *
+ * Context: vhost's worker.
+ * Return: How many entries were taken; 0 if the file was turned away.
+ */
+static inline int vhost_net_consume(enum vhost_net_consumer consumer,
+				    struct file *file, void **array, int n)
+{
+	int taken;
+
+	if (consumer == VHOST_NET_CONSUMER_TUN)
+		taken = tun_ring_consume_batched(file, array, n);
+	else
+		taken = tap_ring_consume_batched(file, array, n);
+	return taken > 0 ? taken : 0;
+}
+
+/**
+ * vhost_net_check_build() - is the loaded vhost the one we were built for
+ *
+ * The structures that vhost and vhost_net share are private to the two.
+ *
+ * Context: Process context. May sleep.
+ * Return: 0 if it is, else a negative errno.
+ */
+static inline int vhost_net_check_build(void)
+{
+	int err = tuntap_ring_check_build("vhost", vhost_build_id,
+					  sizeof(vhost_build_id));
+
+	if (err)
+		pr_err("vhost_net: the loaded vhost is not the one that this module was built for (%d): rebuild for this kernel\n",
+		       err);
+	return err;
+}
+
+#endif
