@@ -295,7 +295,7 @@ pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> T
 fn is_dry<R: Ring>(ring: &R) -> bool {
     ring.slots()
         .get(ring.head())
-        .map_or(true, |slot| slot.read().is_none())
+        .is_none_or(|slot| slot.read().is_none())
 }
 
 /// Whether enough slots have been freed to wake a stopped queue: half a ring's worth, as tun's own
@@ -340,7 +340,8 @@ fn settle<E: Endpoint>(endpoint: &E) -> bool {
         };
         let producer = ring.lock_producer();
         // Counted anew: between the two holds another consumer may have woken the queue.
-        let due = queue.is_stopped() && is_enough(&ring, device.add_freed(0)) && producer.has_room();
+        let due =
+            queue.is_stopped() && is_enough(&ring, device.add_freed(0)) && producer.has_room();
         if due {
             queue.wake();
             device.reset_freed();

@@ -70,8 +70,12 @@ impl<'a> NetDevice<'a> {
         let dev = self.ptr.as_ptr();
         // SAFETY: The device is there by the type invariants; array and length of its queues are
         // set before it is registered and never changed after.
-        let (queues, count) =
-            unsafe { (addr_of!((*dev)._tx).read(), addr_of!((*dev).num_tx_queues).read()) };
+        let (queues, count) = unsafe {
+            (
+                addr_of!((*dev)._tx).read(),
+                addr_of!((*dev).num_tx_queues).read(),
+            )
+        };
         if index >= count as usize {
             return None;
         }

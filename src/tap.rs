@@ -9,9 +9,7 @@
 //! C header: [`include/linux/if_tap.h`](srctree/include/linux/if_tap.h)
 
 use crate::{
-    bindings,
-    consume,
-    file,
+    bindings, consume, file,
     layout::{
         Agreement,
         Verdict, //
@@ -121,10 +119,12 @@ impl TapFile<'_> {
         // that a device and its private part can be.
         let start = (dev as usize).wrapping_add(offset_of!(bindings::net_device, priv_));
         let offset = (tap.as_ptr() as usize).wrapping_sub(start);
+        if offset > u16::MAX as usize {
+            return false;
+        }
         // SAFETY: Our address being right behind that of a device, it is that device's.
-        offset <= u16::MAX as usize
-            && offset.wrapping_add(size_of::<bindings::tap_dev>())
-                <= unsafe { addr_of!((*dev).priv_len).read() } as usize
+        let length = unsafe { addr_of!((*dev).priv_len).read() } as usize;
+        offset.wrapping_add(size_of::<bindings::tap_dev>()) <= length
     }
 
     /// The device's structure, NULL once the device is gone.
@@ -155,11 +155,7 @@ impl consume::Endpoint for TapFile<'_> {
     }
 
     #[inline(always)]
-    fn with_device(
-        &self,
-        _ring: &Locked<'_>,
-        look: impl FnOnce(TapDevice<'_>) -> bool,
-    ) -> bool {
+    fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TapDevice<'_>) -> bool) -> bool {
         let rcu = rcu::read_lock();
         let fits = || AGREEMENT.verdict() == Verdict::Fits;
         match self.tap() {
@@ -220,7 +216,11 @@ impl<'a> consume::Device for TapDevice<'a> {
     #[inline(always)]
     fn owns_queue(&self) -> bool {
         // SAFETY: There by the type invariants; a `bool` that is 0 or 1, changed under RTNL.
-        let enabled = unsafe { addr_of!((*self.q.as_ptr()).enabled).cast::<u8>().read_volatile() };
+        let enabled = unsafe {
+            addr_of!((*self.q.as_ptr()).enabled)
+                .cast::<u8>()
+                .read_volatile()
+        };
         // SAFETY: There by the type invariants; only the address of the array is taken.
         let taps = unsafe { addr_of!((*self.tap.as_ptr()).taps) };
         let index = self.queue_index();

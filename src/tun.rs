@@ -10,8 +10,7 @@ use crate::{
         self,
         private, //
     },
-    consume,
-    file,
+    consume, file,
     layout::{
         Agreement,
         Verdict, //
@@ -120,16 +119,16 @@ impl TunFile<'_> {
     unsafe fn compare_device(tun: NonNull<private::tun_struct>) -> bool {
         // SAFETY: By the safety contract; were the structure shorter than ours, this would still
         // read within the tens of kilobytes that follow `dev`.
-        let dev = unsafe { addr_of!((*tun.as_ptr()).dev).read_volatile() }
-            .cast::<bindings::net_device>();
+        let dev = unsafe { addr_of!((*tun.as_ptr()).dev).read_volatile() };
+        let dev: *mut bindings::net_device = dev.cast();
         // Only an address is computed here: `priv` is an array at the end of the device.
-        let private = dev
-            .cast::<u8>()
-            .wrapping_add(offset_of!(bindings::net_device, priv_));
-        // SAFETY: The device is followed only if this is its private part.
-        private == tun.as_ptr().cast()
-            && unsafe { addr_of!((*dev).priv_len).read() } as usize
-                == size_of::<private::tun_struct>()
+        let private = (dev as usize).wrapping_add(offset_of!(bindings::net_device, priv_));
+        if private != tun.as_ptr() as usize {
+            return false;
+        }
+        // SAFETY: A device whose private part lies where this device's would is this device.
+        let length = unsafe { addr_of!((*dev).priv_len).read() };
+        length as usize == size_of::<private::tun_struct>()
     }
 
     /// The device's structure, NULL once the device is gone.
@@ -163,11 +162,7 @@ impl consume::Endpoint for TunFile<'_> {
     }
 
     #[inline(always)]
-    fn with_device(
-        &self,
-        _ring: &Locked<'_>,
-        look: impl FnOnce(TunDevice<'_>) -> bool,
-    ) -> bool {
+    fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TunDevice<'_>) -> bool) -> bool {
         let rcu = rcu::read_lock();
         // A device may have come after the last comparison, and been the first to be seen.
         let fits = || AGREEMENT.verdict() == Verdict::Fits;
@@ -210,9 +205,7 @@ impl<'a> TunDevice<'a> {
     fn queue_index(&self) -> usize {
         // SAFETY: There by the type invariants; changed under the consumer lock only. It shares a
         // union with `ifindex`, which is used as long as the file has no device.
-        usize::from(unsafe {
-            addr_of!((*self.tfile.as_ptr()).__bindgen_anon_1.queue_index).read()
-        })
+        usize::from(unsafe { addr_of!((*self.tfile.as_ptr()).__bindgen_anon_1.queue_index).read() })
     }
 
     #[inline(always)]
@@ -261,7 +254,8 @@ impl<'a> consume::Device for TunDevice<'a> {
     fn add_freed(&self, slots: usize) -> usize {
         let freed = self.freed();
         // SAFETY: There by the type invariants, and under the consumer lock, which is held.
-        let count = unsafe { freed.read() }.saturating_add(i32::try_from(slots).unwrap_or(i32::MAX));
+        let count = unsafe { freed.read() };
+        let count = count.saturating_add(i32::try_from(slots).unwrap_or(i32::MAX));
         // SAFETY: As above.
         unsafe { freed.write(count) };
         usize::try_from(count).unwrap_or(0)

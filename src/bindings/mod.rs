@@ -8,7 +8,7 @@
     clippy::all,
     clippy::undocumented_unsafe_blocks,
     clippy::ptr_as_ptr,
-    clippy::as_underscore,
+    clippy::ref_as_ptr,
     clippy::cast_lossless,
     dead_code,
     improper_ctypes,
@@ -42,7 +42,10 @@ pub(crate) mod private {
         ffi, //
     };
 
-    include!(concat!(env!("TUNTAP_RING_GENERATED"), "/private_generated.rs"));
+    include!(concat!(
+        env!("TUNTAP_RING_GENERATED"),
+        "/private_generated.rs"
+    ));
 }
 
 /// The drivers whose layouts these are, each with the note that holds its build ID.
