@@ -2,9 +2,41 @@
 #
 # Each command that a person types. The work is done in scripts/.
 
+MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := modules
 
-modules: ## build tuntap_ring.ko and vhost_net.ko
-	@scripts/kernel modules
+##@ To begin with
 
-.PHONY: modules
+demo: ## set everything up, and see packets that a Rust function took off a tap ring (6 min; then 1 min)
+	@demo/run
+
+test: ## set everything up, and run every test (15 min)
+	@scripts/test
+
+##@ Building
+
+modules: ## build tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR= (10 s)
+	@scripts/kernel modules
+	@echo "built: $$(cd build && echo modules*/tuntap_ring.ko modules*/vhost/vhost_net.ko)"
+
+client: ## build the client, a guest without a VM (45 s)
+	@scripts/client build
+
+##@ Testing
+
+test-%: ## run one suite: a folder below tests/
+	@scripts/test $*
+
+##@ Tidying
+
+clean: ## remove what was built in this checkout
+	rm -rf build
+
+clean-cache: ## remove the build root and all that was downloaded
+	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
+
+help: ## this list
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo test modules client clean clean-cache help
+SHELL := /bin/bash

@@ -6,6 +6,7 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tuntap-ring}
 BUILD=$TOP/build
+# shellcheck disable=SC2034 # used by those that source this
 RESULTS=$BUILD/results
 
 # die MESSAGE...: what is missing, and what to do

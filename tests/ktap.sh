@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# KTAP for suites that are commands. To be sourced.
+#
+#    plan 2
+#    check "the description" command...    passes if the command exits with 0
+#    finish                                fails if a check did
+
+ktap_count=0 ktap_failed=0
+
+plan() {
+	echo "KTAP version 1"
+	echo "1..$1"
+}
+
+# check DESCRIPTION COMMAND...: the output of a command that fails is shown as diagnostics
+check() {
+	local description=$1 output
+	shift
+	ktap_count=$((ktap_count + 1))
+	if output=$("$@" 2>&1); then
+		echo "ok $ktap_count $description"
+	else
+		printf '%s\n' "$output" | tail -n 40 | sed 's/^/# /'
+		echo "not ok $ktap_count $description"
+		ktap_failed=$((ktap_failed + 1))
+	fi
+}
+
+finish() {
+	[ "$ktap_failed" = 0 ]
+}
