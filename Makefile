@@ -17,7 +17,6 @@ test: ## set everything up, and run every test (15 min)
 
 modules: ## build tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR= (10 s)
 	@scripts/kernel modules
-	@echo "built: $$(cd build && echo modules*/tuntap_ring.ko modules*/vhost/vhost_net.ko)"
 
 client: ## build the client, a guest without a VM (45 s)
 	@scripts/client build

@@ -6,7 +6,9 @@
 #include <linux/tuntap_ring.h>
 
 EXPORT_SYMBOL_GPL(tun_ring_consume_batched);
+#if IS_ENABLED(CONFIG_TAP)
 EXPORT_SYMBOL_GPL(tap_ring_consume_batched);
+#endif
 EXPORT_SYMBOL_GPL(tuntap_ring_check_build);
 
 MODULE_VERSION(TUNTAP_RING_VERSION);

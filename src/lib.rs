@@ -15,6 +15,7 @@ mod netdev_queue;
 mod ptr_ring;
 mod stats;
 mod sync;
+#[cfg(CONFIG_TAP)]
 mod tap;
 mod tun;
 
@@ -48,7 +49,7 @@ struct TuntapRing {
 impl kernel::InPlaceModule for TuntapRing {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            for (driver, note) in bindings::BUILT_FOR {
+            for &(driver, note) in bindings::BUILT_FOR {
                 if !layout::is_same_build(driver, note)? {
                     pr_err!(
                         "the loaded {} is not the one that this module was built for: rebuild for this kernel\n",
@@ -121,6 +122,7 @@ export! {
     }
 }
 
+#[cfg(CONFIG_TAP)]
 export! {
     /// See `include/linux/tuntap_ring.h`.
     ///

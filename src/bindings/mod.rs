@@ -49,11 +49,12 @@ pub(crate) mod private {
 }
 
 /// The drivers whose layouts these are, each with the note that holds its build ID.
-pub(crate) const BUILT_FOR: [(&kernel::str::CStr, &[u8]); 2] = [
+pub(crate) const BUILT_FOR: &[(&kernel::str::CStr, &[u8])] = &[
     (
         c"tun",
         include_bytes!(concat!(env!("TUNTAP_RING_GENERATED"), "/tun.build-id")),
     ),
+    #[cfg(CONFIG_TAP)]
     (
         c"tap",
         include_bytes!(concat!(env!("TUNTAP_RING_GENERATED"), "/tap.build-id")),
