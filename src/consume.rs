@@ -183,8 +183,8 @@ pub(crate) struct Taken {
 /// At most one ring-full is taken, so the time under the lock is bounded. The first
 /// [`Outcome::taken`] elements of `out` are initialised, none of them with NULL.
 ///
-/// Context: process context with bottom halves on, or softirq-free; takes the consumer lock, and
-/// at times the producer lock inside it; does not sleep.
+/// Context: process context with bottom halves and interrupts on. Takes the consumer lock, and at
+/// times the producer lock inside it. Does not sleep.
 pub(crate) fn consume_batched<E: Endpoint>(
     endpoint: &E,
     out: &mut [MaybeUninit<*mut c_void>],

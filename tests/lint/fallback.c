@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Without tuntap_ring configured the API is inline, and takes nothing. */
+
+#include <linux/module.h>
+#include <linux/tuntap_ring.h>
+
+static int __init fallback_init(void)
+{
+	return tun_ring_consume_batched(NULL, NULL, 1) ||
+	       tap_ring_consume_batched(NULL, NULL, 1) ||
+	       tun_ring_consume(NULL) || tap_ring_consume(NULL) ||
+	       tuntap_ring_check_build("", NULL, 0);
+}
+module_init(fallback_init);
+
+MODULE_DESCRIPTION("Compile-time test of the fallbacks of linux/tuntap_ring.h");
+MODULE_LICENSE("GPL");
