@@ -32,7 +32,7 @@ clean: ## remove what was built in this checkout
 	rm -rf build
 
 clean-cache: ## remove the build root and all that was downloaded
-	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
+	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile

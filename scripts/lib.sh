@@ -44,3 +44,14 @@ locked() {
 		"$@"
 	) 9>"$CACHE/$name.lock"
 }
+
+# The host's own sources, as: mirror, and the options that it needs.
+host_mirror() {
+	if [ -n "${DEBIAN_MIRROR:-}" ]; then
+		echo "$DEBIAN_MIRROR"
+	elif [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
+		# shellcheck disable=SC2016 # expanded by apt
+		apt-get indextargets --format '$(REPO_URI) $(SUITE) $(COMPONENT)' 'Created-By: Packages' |
+			awk '$2 !~ /security/ && $3 == "main" { sub("/+$", "", $1); print $1; exit }'
+	fi
+}

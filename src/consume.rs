@@ -192,7 +192,9 @@ pub(crate) fn consume_batched<E: Endpoint>(
     let (taken, wake_is_due) = {
         let ring = endpoint.lock();
         let taken = take(&ring, out);
-        // A batch that freed nothing and left entries behind changed nothing for the producer.
+        // A batch that freed nothing and left entries behind changed nothing for the producer. One
+        // that left the ring dry may be the last that can act on a stop which an earlier one saw and
+        // left. Litmus test: `dry-look`.
         let look = taken.freed > 0 || is_dry(&ring);
         let wake_is_due =
             look && endpoint.with_device(&ring, |device| wants_wake(&ring, &device, taken.freed));
@@ -320,7 +322,7 @@ fn wants_wake<R: Ring, D: Device>(ring: &R, device: &D, freed: usize) -> bool {
     };
     // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
     // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the free
-    // slot and wakes its queue itself. Litmus test: `stop-free`.
+    // slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`.
     smp_mb();
     queue.is_stopped() && is_enough(ring, device.add_freed(freed))
 }
@@ -334,6 +336,9 @@ fn settle<E: Endpoint>(endpoint: &E) -> bool {
     // they come on again.
     let _bottom_halves_off = endpoint.bottom_halves_off();
     let ring = endpoint.lock();
+    // What the first hold found is asked again: `tun_net_close()` and `__tun_detach()` rely on
+    // running state, ownership and wake being in one hold of this lock. Litmus tests: `close-wake`,
+    // `owner-wake`.
     endpoint.with_device(&ring, |device| {
         let Some(queue) = own_queue(&device) else {
             return false;

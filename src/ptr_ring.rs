@@ -74,6 +74,9 @@ impl<'a> PtrRing<'a> {
     }
 
     /// Takes the consumer lock.
+    ///
+    /// Its acquire and release hand the consumer's indices from one consumer to the next, and make
+    /// size and array those of one ring. Litmus tests: `take-once`, `resize-take`.
     #[inline(always)]
     pub(crate) fn lock(self) -> Locked<'a> {
         let ring = self.ptr.as_ptr();

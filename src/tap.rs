@@ -132,7 +132,8 @@ impl TapFile<'_> {
     fn tap(&self) -> Option<NonNull<bindings::tap_dev>> {
         // SAFETY: The file is open by the type invariants. As `rcu_dereference()`: one volatile
         // read, and address dependencies from it. Pairs with the grace period between clearing
-        // the pointer and freeing the device. Litmus test: `detach-wake`.
+        // the pointer and freeing the device, and with the release that published it. Litmus tests:
+        // `detach-wake`, `attach-look`.
         NonNull::new(unsafe { addr_of!((*self.q.as_ptr()).tap).read_volatile() })
     }
 }

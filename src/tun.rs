@@ -139,7 +139,8 @@ impl TunFile<'_> {
     fn tun(&self) -> Option<NonNull<private::tun_struct>> {
         // SAFETY: The file is open by the type invariants. As `rcu_dereference()`: one volatile
         // read, and address dependencies from it. Pairs with the grace period between clearing
-        // the pointer and freeing the device. Litmus test: `detach-wake`.
+        // the pointer and freeing the device, and with the release that published it. Litmus tests:
+        // `detach-wake`, `attach-look`.
         NonNull::new(unsafe { addr_of!((*self.tfile.as_ptr()).tun).read_volatile() })
     }
 }
@@ -204,7 +205,9 @@ impl<'a> TunDevice<'a> {
     #[inline(always)]
     fn queue_index(&self) -> usize {
         // SAFETY: There by the type invariants; changed under the consumer lock only. It shares a
-        // union with `ifindex`, which is used as long as the file has no device.
+        // union with `ifindex`, which is used as long as the file has no device: that a device was
+        // seen is no more than a control dependency, it is the lock that orders the two. Litmus
+        // test: `attach-index`.
         usize::from(unsafe { addr_of!((*self.tfile.as_ptr()).__bindgen_anon_1.queue_index).read() })
     }
 
