@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What becomes of the device above a ring: it goes down, is deleted, has no
+ * qdisc, or does not stop its queue at all.
+ *
+ *  +-------------------- network namespace --------------------+
+ *  |                                                            |
+ *  |  packet socket ---> qdisc ---> t0 ---> ring ---> consumer  |
+ *  |                     or none    up, down, gone              |
+ *  +------------------------------------------------------------+
+ */
+
+#include <sys/ioctl.h>
+#include "kselftest_harness.h"
+#include "util.h"
+
+#define DEVICE	"t0"
+#define SIZE	40
+
+FIXTURE(device)
+{
+	struct end end;
+	struct sender sender;
+	struct tuntap_ring_test_entry entries[2 * SIZE];
+};
+
+FIXTURE_VARIANT(device)
+{
+	int flags;
+};
+
+FIXTURE_VARIANT_ADD(device, backpressure)
+{
+	.flags = IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE,
+};
+
+FIXTURE_VARIANT_ADD(device, plain)
+{
+	.flags = IFF_TAP | IFF_NO_PI,
+};
+
+FIXTURE_SETUP(device)
+{
+	enter_namespaces();
+	self->end.kind = TUNTAP_RING_TEST_TUN;
+	self->end.fd = tun_create(DEVICE, variant->flags, SIZE);
+	sender_open(&self->sender, DEVICE);
+}
+
+FIXTURE_TEARDOWN(device)
+{
+	sender_close(&self->sender);
+	close(self->end.fd);
+}
+
+/* Consumes all that is in the ring: COUNT frames, numbered from FIRST on. */
+#define CONSUME_ALL(count, first)					\
+do {									\
+	int __count = (count);						\
+									\
+	ASSERT_EQ(__count, consume(self->end, 2 * SIZE, self->entries,	\
+				   2 * SIZE));				\
+	ASSERT_TRUE(are_frames(self->entries, __count, first));		\
+	ASSERT_EQ(0, consume(self->end, 1, NULL, 0));			\
+} while (0)
+
+/* Only with the flag does a full ring stop the queue; else it drops. */
+TEST_F(device, stops_or_drops)
+{
+	bool stops = variant->flags & IFF_BACKPRESSURE;
+	uint64_t wakes = counter("wakes");
+
+	send_frames(&self->sender, 0, SIZE + 10);
+	EXPECT_EQ(stops, is_stopped(DEVICE, 0));
+	EXPECT_EQ(stops ? 0 : 10, statistic(DEVICE, "tx_dropped"));
+	ASSERT_EQ(SIZE, consume(self->end, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 0));
+	EXPECT_EQ(wakes + stops, counter("wakes"));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	if (stops) {
+		ASSERT_TRUE(POLL(look_at_ring(self->end).producer == 10));
+		ASSERT_EQ(10, consume(self->end, SIZE, self->entries, SIZE));
+		ASSERT_TRUE(are_frames(self->entries, 10, SIZE));
+	}
+}
+
+/* A stop by somebody else: without the flag it is not the consumer's matter. */
+TEST_F(device, stopped_by_another)
+{
+	bool wakes = variant->flags & IFF_BACKPRESSURE;
+
+	send_frames(&self->sender, 0, 5);
+	stop_queue(DEVICE, 0);
+	CONSUME_ALL(5, 0);
+	EXPECT_EQ(!wakes, is_stopped(DEVICE, 0));
+}
+
+/* Without a qdisc nothing could wait, so the driver never stops. */
+TEST_F(device, without_qdisc)
+{
+	run("tc qdisc replace dev " DEVICE " root noqueue");
+	for (int round = 0; round < 2; round++) {
+		uint64_t dropped = statistic(DEVICE, "tx_dropped");
+		int room = SIZE - look_at_ring(self->end).occupied;
+
+		send_frames(&self->sender, 0, room + 10);
+		EXPECT_FALSE(is_stopped(DEVICE, 0));
+		EXPECT_EQ(dropped + 10, statistic(DEVICE, "tx_dropped"));
+		CONSUME_ALL(room, 0);
+		EXPECT_FALSE(is_stopped(DEVICE, 0));
+	}
+}
+
+/* A stop made by taking the link down is not the consumer's to undo. */
+TEST_F(device, down_and_up)
+{
+	uint64_t wakes = counter("wakes");
+	int room;
+
+	send_frames(&self->sender, 0, SIZE);
+	set_up(DEVICE, false);
+	ASSERT_TRUE(is_stopped(DEVICE, 0));
+	/* What is in the ring is there still. */
+	ASSERT_EQ(16, consume(self->end, 16, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, 16, 0));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	CONSUME_ALL(SIZE - 16, 16);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(wakes, counter("wakes"));
+
+	set_up(DEVICE, true);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	room = SIZE - look_at_ring(self->end).occupied;
+	send_frames(&self->sender, 0, room);
+	EXPECT_EQ(!!(variant->flags & IFF_BACKPRESSURE), is_stopped(DEVICE, 0));
+	CONSUME_ALL(room, 0);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* Up again with the ring still full: it has yet to stop. */
+TEST_F(device, up_with_a_full_ring)
+{
+	send_frames(&self->sender, 0, SIZE);
+	set_up(DEVICE, false);
+	set_up(DEVICE, true);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	/* This one finds no room. */
+	send_frames(&self->sender, SIZE, 1);
+	EXPECT_EQ(1, statistic(DEVICE, "tx_dropped"));
+	EXPECT_EQ(!!(variant->flags & IFF_BACKPRESSURE), is_stopped(DEVICE, 0));
+	CONSUME_ALL(SIZE, 0);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* The client still has the file when the device goes. */
+TEST_F(device, deleted)
+{
+	static const int most[] = { 1, 64, 0, -1 };
+
+	send_frames(&self->sender, 0, SIZE);
+	run("ip link delete " DEVICE);
+	for (int i = 0; i < ARRAY_SIZE(most); i++)
+		EXPECT_EQ(0, consume(self->end, most[i], NULL, 0));
+	EXPECT_EQ(0, look_at_ring(self->end).occupied);
+}
+
+/* And takes another one after that. */
+TEST_F(device, deleted_and_another)
+{
+	struct sender sender;
+
+	send_frames(&self->sender, 0, SIZE);
+	run("ip link delete " DEVICE);
+	ASSERT_EQ(0, consume(self->end, 64, NULL, 0));
+	tun_attach(self->end.fd, "t1", variant->flags);
+	set_txqueuelen("t1", SIZE);
+	set_up("t1", true);
+	sender_open(&sender, "t1");
+	send_frames(&sender, 7, SIZE);
+	EXPECT_EQ(!!(variant->flags & IFF_BACKPRESSURE), is_stopped("t1", 0));
+	CONSUME_ALL(SIZE, 7);
+	EXPECT_FALSE(is_stopped("t1", 0));
+	sender_close(&sender);
+}
+
+/* A persistent one that outlives its file. */
+TEST_F(device, of_another_file_before)
+{
+	ASSERT_EQ(0, ioctl(self->end.fd, TUNSETPERSIST, 1));
+	send_frames(&self->sender, 0, SIZE);
+	close(self->end.fd);
+	self->end.fd = tun_open();
+	tun_attach(self->end.fd, DEVICE, variant->flags);
+	ASSERT_EQ(0, ioctl(self->end.fd, TUNSETPERSIST, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	ASSERT_EQ(0, consume(self->end, 1, NULL, 0));
+	send_frames(&self->sender, 0, SIZE);
+	CONSUME_ALL(SIZE, 0);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* No smaller and no larger ring leaves the queue stopped for good. */
+TEST_F(device, resized_when_full)
+{
+	static const unsigned int sizes[] = { 1, SIZE, 2, 3, 64, 1 };
+
+	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct tuntap_ring_test_ring ring = look_at_ring(self->end);
+		int room;
+
+		send_frames(&self->sender, 0, ring.size - ring.occupied);
+		set_txqueuelen(DEVICE, sizes[i]);
+		EXPECT_FALSE(is_stopped(DEVICE, 0));
+		while (consume(self->end, SIZE, NULL, 0))
+			;
+		ring = look_at_ring(self->end);
+		ASSERT_EQ(sizes[i], ring.size);
+		room = ring.size - ring.occupied;
+		send_frames(&self->sender, 5, room);
+		CONSUME_ALL(room, 5);
+		EXPECT_FALSE(is_stopped(DEVICE, 0));
+	}
+}
+
+TEST_HARNESS_MAIN

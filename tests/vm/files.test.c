@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Files that the exports turn away, with the errors that
+ * include/linux/tuntap_ring.h names.
+ *
+ *  +------------ network namespace ------------+
+ *  |                                            |
+ *  |  t0 (tap)     m0 (macvtap) on v0 == v1     |
+ *  |   |            |                           |
+ *  |  tun file     tap file     pipe, NULL, ... |
+ *  +------------------------------------------- +
+ */
+
+#include <fcntl.h>
+#include <limits.h>
+#include "kselftest_harness.h"
+#include "util.h"
+
+FIXTURE(files)
+{
+	int tun;
+	int tap;
+	int pipe[2];
+};
+
+FIXTURE_SETUP(files)
+{
+	enter_namespaces();
+	self->tun = tun_create("t0", IFF_TAP | IFF_NO_PI, 10);
+	run("ip link add v0 type veth peer name v1");
+	run("ip link add link v0 name m0 type macvtap mode bridge");
+	self->tap = tap_open("m0");
+	ASSERT_EQ(0, pipe(self->pipe));
+}
+
+FIXTURE_TEARDOWN(files)
+{
+	close(self->pipe[0]);
+	close(self->pipe[1]);
+	close(self->tap);
+	close(self->tun);
+}
+
+/* The same for every n: vhost_net asks for 0 to see whose a file is. */
+static const int most[] = { 0, 1, 64, -1, INT_MIN, INT_MAX };
+
+#define EXPECT_RESULT(result, file, driver)				\
+do {									\
+	struct end __end = {						\
+		.fd = (file),						\
+		.kind = TUNTAP_RING_TEST_##driver,			\
+	};								\
+									\
+	for (int __i = 0; __i < ARRAY_SIZE(most); __i++)		\
+		EXPECT_EQ(result, consume(__end, most[__i], NULL, 0));	\
+} while (0)
+
+TEST_F(files, null)
+{
+	EXPECT_RESULT(-EBADF, -1, TUN);
+	EXPECT_RESULT(-EBADF, -1, TAP);
+}
+
+TEST_F(files, pipe)
+{
+	EXPECT_RESULT(-EINVAL, self->pipe[0], TUN);
+	EXPECT_RESULT(-EINVAL, self->pipe[0], TAP);
+}
+
+TEST_F(files, socket)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	ASSERT_LE(0, fd);
+	EXPECT_RESULT(-EINVAL, fd, TUN);
+	EXPECT_RESULT(-EINVAL, fd, TAP);
+	close(fd);
+}
+
+/* Of the same driver core, and with other operations. */
+TEST_F(files, misc_device)
+{
+	EXPECT_RESULT(-EINVAL, test_device(), TUN);
+	EXPECT_RESULT(-EINVAL, test_device(), TAP);
+}
+
+TEST_F(files, of_each_other)
+{
+	EXPECT_RESULT(-EINVAL, self->tap, TUN);
+	EXPECT_RESULT(-EINVAL, self->tun, TAP);
+	EXPECT_RESULT(0, self->tun, TUN);
+	EXPECT_RESULT(0, self->tap, TAP);
+}
+
+TEST_F(files, without_a_device)
+{
+	int fd = tun_open();
+
+	EXPECT_RESULT(0, fd, TUN);
+	EXPECT_RESULT(-EINVAL, fd, TAP);
+	close(fd);
+}
+
+TEST_F(files, are_counted)
+{
+	struct end end = { .fd = self->pipe[0] };
+	uint64_t calls = counter("calls"), turned_away = counter("turned_away");
+
+	for (int i = 0; i < 5; i++)
+		ASSERT_EQ(-EINVAL, consume(end, 64, NULL, 0));
+	EXPECT_EQ(turned_away + 5, counter("turned_away"));
+	EXPECT_EQ(calls, counter("calls"));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The life of the modules, as the kernel counts their users.
+#
+#   vhost_net (ours, in updates/) --uses--> tuntap_ring --uses--> tun, tap
+#                                                |
+#   tuntap_ring_test --uses----------------------+
+
+# shellcheck disable=SC2317 # functions that check calls
+# shellcheck source=tests/ktap.sh
+. ../ktap.sh
+
+ROUNDS=20
+
+# fails COMMAND...: whether it does
+fails() {
+	! "$@"
+}
+
+is_loaded() {
+	[ -d "/sys/module/$1" ]
+}
+
+# users MODULE: those that use it, by name
+users() {
+	ls "/sys/module/$1/holders"
+}
+
+load_and_unload() {
+	for ((i = 0; i < ROUNDS; i++)); do
+		modprobe tuntap_ring && is_loaded tuntap_ring || return
+		rmmod tuntap_ring && fails is_loaded tuntap_ring || return
+	done
+}
+
+load_and_unload_all() {
+	for ((i = 0; i < 3; i++)); do
+		modprobe vhost_net && is_loaded tuntap_ring || return
+		modprobe -r vhost_net && fails is_loaded vhost_net || return
+	done
+}
+
+refuses_unload() {
+	fails rmmod "$1" && is_loaded "$1"
+}
+
+pulls_in() {
+	modprobe "$1" && is_loaded "$2"
+}
+
+uses() {
+	users "$2" | grep -qx "$1"
+}
+
+is_from_updates() {
+	[[ $(modinfo -n "$1") = */updates/* ]]
+}
+
+unloads() {
+	rmmod "$1" && fails is_loaded "$1"
+}
+
+# The file says what the memory holds.
+same_build() {
+	[ "$(modinfo -F srcversion "$1")" = "$(cat "/sys/module/$1/srcversion")" ]
+}
+
+plan 14
+check "a user keeps tuntap_ring loaded" refuses_unload tuntap_ring
+check "tuntap_ring_test unloads" unloads tuntap_ring_test
+check "tuntap_ring unloads when unused" unloads tuntap_ring
+check "its counters go with it" fails test -e /sys/kernel/debug/tuntap_ring
+check "$ROUNDS times loaded and unloaded" load_and_unload
+check "vhost_net is ours" is_from_updates vhost_net
+check "vhost_net pulls tuntap_ring in" pulls_in vhost_net tuntap_ring
+check "vhost_net uses tuntap_ring" uses vhost_net tuntap_ring
+check "tuntap_ring uses tun" uses tuntap_ring tun
+check "tuntap_ring uses tap" uses tuntap_ring tap
+check "the loaded vhost_net is the file's" same_build vhost_net
+check "vhost_net keeps tuntap_ring loaded" refuses_unload tuntap_ring
+check "tuntap_ring keeps tun loaded" refuses_unload tun
+check "vhost_net and all it pulled in, 3 times" load_and_unload_all
+finish

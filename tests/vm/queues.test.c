@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Several queues, and files that leave theirs: only the file that owns a slot
+ * wakes the queue of that index.
+ *
+ *  +------------------ network namespace -------------------+
+ *  |                                                         |
+ *  |  packet socket,   mark 0 --> queue 0 --> file a or b    |
+ *  |  steered by mark  mark 1 --> queue 1 --> file b         |
+ *  |                   t0, IFF_MULTI_QUEUE | IFF_BACKPRESSURE|
+ *  +---------------------------------------------------------+
+ */
+
+#include "kselftest_harness.h"
+#include "util.h"
+
+#define DEVICE	"t0"
+#define FLAGS	(IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_BACKPRESSURE)
+#define SIZE	64
+
+FIXTURE(queues)
+{
+	struct end a;
+	struct end b;
+	struct sender sender;
+	struct tuntap_ring_test_entry entries[2 * SIZE];
+};
+
+FIXTURE_SETUP(queues)
+{
+	enter_namespaces();
+	self->a.kind = TUNTAP_RING_TEST_TUN;
+	self->b.kind = TUNTAP_RING_TEST_TUN;
+	self->a.fd = tun_create(DEVICE, FLAGS, SIZE);
+	self->b.fd = tun_open();
+	tun_attach(self->b.fd, DEVICE, FLAGS);
+	tun_steer_by_mark(self->a.fd);
+	sender_open(&self->sender, DEVICE);
+}
+
+FIXTURE_TEARDOWN(queues)
+{
+	sender_close(&self->sender);
+	close(self->a.fd);
+	close(self->b.fd);
+}
+
+/* Sends COUNT frames to a queue. */
+static void send_to(struct sender *sender, unsigned int queue,
+		    unsigned int count)
+{
+	sender_set_mark(sender, queue);
+	send_frames(sender, 1000 * queue, count);
+}
+
+TEST_F(queues, each_its_own)
+{
+	send_to(&self->sender, 0, SIZE);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	EXPECT_FALSE(is_stopped(DEVICE, 1));
+	send_to(&self->sender, 1, SIZE);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 1)));
+
+	ASSERT_EQ(SIZE, consume(self->b, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 1000));
+	EXPECT_FALSE(is_stopped(DEVICE, 1));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	/* Nor does an empty one wake the other's. */
+	ASSERT_EQ(0, consume(self->b, SIZE, NULL, 0));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+
+	ASSERT_EQ(SIZE, consume(self->a, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/*
+ * File a leaves queue 0 stopped and b moves there, with a few entries left:
+ * fewer than a batch, so draining them may free no slot. LEFT is how many, N
+ * how many a call asks for.
+ */
+#define TAKE_OVER(leave, left, n)					\
+do {									\
+	int __taken, __left = (left);					\
+									\
+	send_to(&self->sender, 1, __left);				\
+	send_to(&self->sender, 0,					\
+		SIZE - look_at_ring(self->a).occupied);			\
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));			\
+	leave;								\
+	/* Theirs to wake: what they do is not tested here. */		\
+	ASSERT_TRUE(is_stopped(DEVICE, 0));				\
+	for (int __from = 1000; __left; __from += __taken) {		\
+		ASSERT_TRUE(is_stopped(DEVICE, 0));			\
+		__taken = consume(self->b, n, self->entries, SIZE);	\
+		ASSERT_LT(0, __taken);					\
+		ASSERT_TRUE(are_frames(self->entries, __taken, __from));\
+		__left -= __taken;					\
+	}								\
+	ASSERT_FALSE(is_stopped(DEVICE, 0));				\
+} while (0)
+
+TEST_F_TIMEOUT(queues, moved_by_detach, 60)
+{
+	static const int most[] = { 1, 4, 64 };
+	struct end swap;
+
+	for (int left = 1; left <= 16; left++) {
+		TAKE_OVER(tun_set_queue(self->a.fd, false), left,
+			  most[left % ARRAY_SIZE(most)]);
+		/* Back again, as the second. */
+		tun_set_queue(self->a.fd, true);
+		swap = self->a;
+		self->a = self->b;
+		self->b = swap;
+	}
+}
+
+TEST_F(queues, moved_by_close)
+{
+	TAKE_OVER(close(self->a.fd), 3, 64);
+}
+
+/* The one that left is not the owner, though it still has index and device. */
+TEST_F(queues, detached_wakes_nothing)
+{
+	send_to(&self->sender, 0, 5);
+	tun_set_queue(self->a.fd, false);
+	/* Detaching has emptied its ring. */
+	ASSERT_EQ(0, consume(self->a, SIZE, NULL, 0));
+	send_to(&self->sender, 0, SIZE);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_EQ(SIZE, look_at_ring(self->b).occupied);
+
+	for (int n = 1; n <= SIZE; n *= 4) {
+		ASSERT_EQ(0, consume(self->a, n, NULL, 0));
+		ASSERT_TRUE(is_stopped(DEVICE, 0));
+	}
+	ASSERT_EQ(SIZE, consume(self->b, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+TEST_F(queues, attached_again)
+{
+	tun_set_queue(self->a.fd, false);
+	tun_set_queue(self->a.fd, true);
+
+	/* It is the second now, and wakes that queue only. */
+	send_to(&self->sender, 0, SIZE);
+	send_to(&self->sender, 1, SIZE);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0) && is_stopped(DEVICE, 1)));
+	ASSERT_EQ(SIZE, consume(self->a, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 1000));
+	EXPECT_FALSE(is_stopped(DEVICE, 1));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	ASSERT_EQ(SIZE, consume(self->b, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* A device whose only file is detached. */
+TEST_F(queues, last_detached)
+{
+	close(self->b.fd);
+	send_to(&self->sender, 0, SIZE);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	tun_set_queue(self->a.fd, false);
+	EXPECT_EQ(0, consume(self->a, SIZE, NULL, 0));
+	tun_set_queue(self->a.fd, true);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	send_to(&self->sender, 0, SIZE);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_EQ(SIZE, consume(self->a, SIZE, self->entries, SIZE));
+	ASSERT_TRUE(are_frames(self->entries, SIZE, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The rings of macvtap and ipvtap. They are filled by a receive handler, and
+ * the device's transmit queue, of which there is one, carries the opposite
+ * direction: nobody stops it but these tests.
+ *
+ *  +---------------------- network namespace ----------------------+
+ *  |                                                                |
+ *  |  packet socket ---> v1 ===veth=== v0                           |
+ *  |                                   |                            |
+ *  |                                   m0  macvtap or ipvtap,       |
+ *  |                                   |   queue 0                  |
+ *  |                        +----------+----------+                 |
+ *  |                        ring 0     ring 1     ring 2 ...        |
+ *  |                        |          |          |                 |
+ *  |                        file 0     file 1     file 2 ...        |
+ *  +----------------------------------------------------------------+
+ */
+
+#include <limits.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include "kselftest_harness.h"
+#include "util.h"
+
+#define DEVICE	"m0"
+#define ADDRESS	0xc0000203	/* 192.0.2.3 */
+#define SIZE	32
+#define FILES	4
+
+FIXTURE(tap)
+{
+	struct end file[FILES];
+	struct sender sender;
+	struct tuntap_ring_test_entry entries[2 * SIZE];
+};
+
+FIXTURE_VARIANT(tap)
+{
+	const char *type;
+};
+
+FIXTURE_VARIANT_ADD(tap, macvtap)
+{
+	.type = "macvtap mode bridge",
+};
+
+FIXTURE_VARIANT_ADD(tap, ipvtap)
+{
+	.type = "ipvtap mode l2",
+};
+
+FIXTURE_SETUP(tap)
+{
+	enter_namespaces();
+	run("ip link add v0 type veth peer name v1");
+	run("ip link add link v0 name " DEVICE " type %s", variant->type);
+	run("ip address add 192.0.2.3/24 dev " DEVICE);
+	set_txqueuelen(DEVICE, SIZE);
+	set_up("v0", true);
+	set_up("v1", true);
+	set_up(DEVICE, true);
+	for (int i = 0; i < FILES; i++) {
+		self->file[i].kind = TUNTAP_RING_TEST_TAP;
+		self->file[i].fd = -1;
+	}
+	self->file[0].fd = tap_open(DEVICE);
+	sender_open(&self->sender, "v1");
+	sender_set_destination(&self->sender, DEVICE);
+	sender_set_address(&self->sender, ADDRESS);
+}
+
+FIXTURE_TEARDOWN(tap)
+{
+	sender_close(&self->sender);
+	for (int i = 0; i < FILES; i++)
+		if (self->file[i].fd >= 0)
+			close(self->file[i].fd);
+}
+
+/* Sends COUNT frames, and waits until they are in the ring of file 0. */
+#define SEND(first, count)						\
+do {									\
+	int __occupied = look_at_ring(self->file[0]).occupied;		\
+									\
+	send_frames(&self->sender, first, count);			\
+	ASSERT_TRUE(POLL(look_at_ring(self->file[0]).occupied ==	\
+			 __occupied + (count))) {			\
+		TH_LOG("%d of %d in the ring",				\
+		       look_at_ring(self->file[0]).occupied,		\
+		       __occupied + (int)(count));			\
+	}								\
+} while (0)
+
+/* Consumes up to N from file 0, and expects COUNT frames. */
+#define CONSUME(first, count, n)					\
+do {									\
+	int __count = (count);						\
+									\
+	ASSERT_EQ(__count, consume(self->file[0], n, self->entries,	\
+				   2 * SIZE));				\
+	ASSERT_TRUE(are_frames(self->entries, __count, first));		\
+} while (0)
+
+TEST_F(tap, frames)
+{
+	static const int batches[] = { 1, 15, 16, 17, 31, 32, 64, INT_MAX };
+	uint64_t sent = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(batches); i++) {
+		int n = SIZE - look_at_ring(self->file[0]).occupied, taken;
+
+		SEND(sent, n);
+		for (; n; n -= taken, sent += taken) {
+			taken = n < batches[i] ? n : batches[i];
+			CONSUME(sent, taken, batches[i]);
+			ASSERT_FALSE(self->entries[0].is_xdp);
+		}
+		CONSUME(sent, 0, batches[i]);
+	}
+	/* Nothing ever stopped the queue. */
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+TEST_F(tap, nothing_asked_for)
+{
+	SEND(0, 3);
+	CONSUME(0, 0, 0);
+	CONSUME(0, 0, -1);
+	CONSUME(0, 0, INT_MIN);
+	CONSUME(0, 3, 64);
+}
+
+TEST_F(tap, hand_back)
+{
+	SEND(0, SIZE);
+	ASSERT_EQ(20, consume_and_hand_back(self->file[0], 20, 15,
+					    self->entries, SIZE));
+	CONSUME(5, SIZE - 5, 64);
+	CONSUME(0, 0, 64);
+}
+
+/* Where a driver stops its queue, the first slot that comes free wakes it. */
+TEST_F(tap, wakes_at_the_first_slot)
+{
+	int fd = watch(self->file[0], DEVICE, 0);
+
+	SEND(0, SIZE);
+	stop_queue(DEVICE, 0);
+	for (int i = 0; i < 15; i++) {
+		CONSUME(i, 1, 1);
+		ASSERT_TRUE(is_stopped(DEVICE, 0));
+		ASSERT_FALSE(look_at_ring(self->file[0]).has_room);
+	}
+	CONSUME(15, 1, 1);
+	EXPECT_TRUE(look_at_ring(self->file[0]).has_room);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	CONSUME(16, 16, 64);
+	EXPECT_EQ(1, watched(fd).wakes);
+	EXPECT_EQ(0, watched(fd).wakes_while_full);
+	close(fd);
+}
+
+TEST_F(tap, wakes_when_dry)
+{
+	SEND(0, 3);
+	CONSUME(0, 2, 2);
+	stop_queue(DEVICE, 0);
+	CONSUME(2, 1, 1);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	/* Also one that was so before. */
+	stop_queue(DEVICE, 0);
+	CONSUME(3, 0, 1);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+static void *consume_all(void *arg)
+{
+	struct end *end = arg;
+
+	consume(*end, SIZE, NULL, 0);
+	return NULL;
+}
+
+/* A consumer is held between its decision and the wake; the ring fills up. */
+TEST_F(tap, not_while_full_again)
+{
+	int fd = watch(self->file[0], DEVICE, 0);
+	pthread_t thread;
+
+	SEND(0, SIZE);
+	stop_queue(DEVICE, 0);
+	hold_next_consumer(fd);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, consume_all, &self->file[0]));
+	ASSERT_TRUE(POLL(watched(fd).is_held));
+	SEND(0, SIZE);
+	ASSERT_TRUE(watched(fd).is_held);
+	release_consumer(fd);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(0, watched(fd).wakes);
+	EXPECT_EQ(0, watched(fd).wakes_while_full);
+	CONSUME(0, SIZE, 64);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	close(fd);
+}
+
+/* More files than queues: only that in slot 0 has a queue to wake. */
+TEST_F(tap, more_files_than_queues)
+{
+	int taken[FILES] = {}, total = 0;
+
+	ASSERT_EQ(1, num_tx_queues(DEVICE));
+	for (int i = 1; i < FILES; i++)
+		self->file[i].fd = tap_open(DEVICE);
+
+	/* The file is chosen by a hash of the flow. */
+	for (int flow = 1; flow <= 64; flow++) {
+		sender_set_flow(&self->sender, flow);
+		send_frames(&self->sender, flow, 1);
+	}
+	ASSERT_TRUE(POLL(({
+		total = 0;
+		for (int i = 0; i < FILES; i++)
+			total += look_at_ring(self->file[i]).occupied;
+		total == 64;
+	})));
+
+	stop_queue(DEVICE, 0);
+	for (int i = FILES - 1; i > 0; i--) {
+		taken[i] = consume(self->file[i], SIZE, NULL, 0);
+		ASSERT_LT(0, taken[i]);
+		ASSERT_EQ(0, consume(self->file[i], SIZE, NULL, 0));
+		ASSERT_TRUE(is_stopped(DEVICE, 0));
+	}
+	ASSERT_LT(0, consume(self->file[0], SIZE, NULL, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* The last file moves into the slot of the one that leaves. */
+TEST_F(tap, slot_is_taken_over)
+{
+	self->file[1].fd = tap_open(DEVICE);
+	stop_queue(DEVICE, 0);
+	ASSERT_EQ(0, consume(self->file[1], SIZE, NULL, 0));
+	ASSERT_TRUE(is_stopped(DEVICE, 0));
+
+	tun_set_queue(self->file[0].fd, false);
+	/* Detached, it has the index still. */
+	ASSERT_EQ(0, consume(self->file[0], SIZE, NULL, 0));
+	ASSERT_TRUE(is_stopped(DEVICE, 0));
+	ASSERT_EQ(0, consume(self->file[1], SIZE, NULL, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+
+	/* Attached again it is the second. */
+	tun_set_queue(self->file[0].fd, true);
+	stop_queue(DEVICE, 0);
+	ASSERT_EQ(0, consume(self->file[0], SIZE, NULL, 0));
+	ASSERT_TRUE(is_stopped(DEVICE, 0));
+	close(self->file[1].fd);
+	self->file[1].fd = -1;
+	ASSERT_EQ(0, consume(self->file[0], SIZE, NULL, 0));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* The only file of the device, detached: its slot is nobody's. */
+TEST_F(tap, detached_wakes_nothing)
+{
+	SEND(0, SIZE);
+	tun_set_queue(self->file[0].fd, false);
+	stop_queue(DEVICE, 0);
+	/* Its entries stay with it. */
+	CONSUME(0, SIZE, 64);
+	CONSUME(0, 0, 64);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	tun_set_queue(self->file[0].fd, true);
+	CONSUME(0, 0, 64);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+TEST_F(tap, down)
+{
+	SEND(0, SIZE);
+	set_up(DEVICE, false);
+	stop_queue(DEVICE, 0);
+	CONSUME(0, SIZE, 64);
+	CONSUME(0, 0, 64);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	set_up(DEVICE, true);
+	stop_queue(DEVICE, 0);
+	CONSUME(0, 0, 64);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+/* The files outlive their device, and so do the entries in their rings. */
+TEST_F(tap, deleted)
+{
+	SEND(0, SIZE);
+	run("ip link delete " DEVICE);
+	CONSUME(0, 16, 16);
+	CONSUME(16, SIZE - 16, 64);
+	CONSUME(0, 0, 64);
+	CONSUME(0, 0, -1);
+}
+
+/* And what is left in them at the end goes with the file. */
+TEST_F(tap, deleted_and_closed)
+{
+	SEND(0, SIZE);
+	run("ip link delete v0");
+	CONSUME(0, 5, 5);
+}
+
+TEST_F(tap, sizes)
+{
+	static const unsigned int sizes[] = { 1, 2, 31, 32, 1 };
+
+	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
+		set_txqueuelen(DEVICE, sizes[i]);
+		ASSERT_EQ(sizes[i], look_at_ring(self->file[0]).size);
+		SEND(3, sizes[i]);
+		stop_queue(DEVICE, 0);
+		CONSUME(3, sizes[i], 64);
+		ASSERT_FALSE(is_stopped(DEVICE, 0));
+	}
+	set_txqueuelen(DEVICE, 0);
+	CONSUME(0, 0, 64);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Lets tests in user space call the exports of tuntap_ring, and look at rings
+ * and queues. For tests only: who may open the device may hang the machine.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/cleanup.h>
+#include <linux/file.h>
+#include <linux/fprobe.h>
+#include <linux/if_tap.h>
+#include <linux/if_tun.h>
+#include <linux/jiffies.h>
+#include <linux/kallsyms.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/nsproxy.h>
+#include <linux/ptr_ring.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/tuntap_ring.h>
+#include <linux/uaccess.h>
+#include <linux/unaligned.h>
+#include <net/xdp.h>
+
+#include "tuntap_ring_test.h"
+
+/* What an element of an array holds that nobody wrote. */
+#define UNTOUCHED	((void *)POISON_POINTER_DELTA)
+
+/* How long a consumer is held at most. */
+#define HOLD_TIMEOUT	(3 * HZ)
+
+enum hold {
+	HOLD_NONE,
+	HOLD_NEXT,
+	HOLD_HELD,
+};
+
+/* An open file of ours. */
+struct test {
+	struct mutex lock;	/* one WATCH at a time */
+	struct file *file;
+	struct ptr_ring *ring;
+	struct netdev_queue *queue;
+	struct fprobe wake;
+	atomic_t wakes;
+	atomic_t wakes_while_full;
+	struct fprobe between;
+	atomic_t hold;
+};
+
+static struct ptr_ring *ring_of(struct file *file, u32 kind)
+{
+	switch (kind) {
+	case TUNTAP_RING_TEST_TUN:
+		return tun_get_tx_ring(file);
+	case TUNTAP_RING_TEST_TAP:
+		return tap_get_ptr_ring(file);
+	default:
+		return ERR_PTR(-EINVAL);
+	}
+}
+
+static void describe(void *ptr, struct tuntap_ring_test_entry *entry)
+{
+	u8 number[sizeof(entry->number)] = {};
+
+	entry->entry = (unsigned long)ptr;
+	entry->is_xdp = tun_is_xdp_frame(ptr);
+	if (entry->is_xdp) {
+		struct xdp_frame *frame = tun_ptr_to_xdp(ptr);
+
+		entry->length = frame->len;
+		if (entry->length >= sizeof(number))
+			memcpy(number,
+			       frame->data + frame->len - sizeof(number),
+			       sizeof(number));
+	} else {
+		struct sk_buff *skb = ptr;
+
+		entry->length = skb->len;
+		if (entry->length >= sizeof(number))
+			skb_copy_bits(skb, skb->len - sizeof(number), number,
+				      sizeof(number));
+	}
+	entry->number = get_unaligned_be64(number);
+}
+
+/* Of @n pointers from @array on, those that were written. */
+static unsigned int count_written(void **array, size_t n)
+{
+	unsigned int written = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		written += array[i] != UNTOUCHED;
+	return written;
+}
+
+static int consume(struct tuntap_ring_test_consume *arg)
+{
+	struct tuntap_ring_test_entry *entries __free(kvfree) = NULL;
+	void **array __free(kvfree) = NULL;
+	struct ptr_ring *ring = NULL;
+	struct file *file = NULL;
+	size_t room, i, taken, kept;
+
+	CLASS(fd, f)(arg->fd);
+
+	if (arg->fd >= 0) {
+		file = fd_file(f);
+		if (!file)
+			return -EBADF;
+		ring = ring_of(file, arg->kind);
+	}
+
+	/* No more is taken than the ring has slots. */
+	room = clamp(arg->n, 0, TUNTAP_RING_TEST_MAX);
+	if (!IS_ERR_OR_NULL(ring) && arg->n > TUNTAP_RING_TEST_MAX &&
+	    READ_ONCE(ring->size) > TUNTAP_RING_TEST_MAX)
+		return -E2BIG;
+
+	/* One more in front, and one more behind. */
+	array = kvmalloc_array(room + 2, sizeof(*array), GFP_KERNEL);
+	entries = kvcalloc(room + 1, sizeof(*entries), GFP_KERNEL);
+	if (!array || !entries)
+		return -ENOMEM;
+	for (i = 0; i < room + 2; i++)
+		array[i] = UNTOUCHED;
+
+	if (arg->kind == TUNTAP_RING_TEST_TUN)
+		arg->taken = tun_ring_consume_batched(file, array + 1, arg->n);
+	else
+		arg->taken = tap_ring_consume_batched(file, array + 1, arg->n);
+
+	taken = clamp_t(size_t, max(arg->taken, 0), 0, room);
+	arg->strays = count_written(array, 1) +
+		      count_written(array + 1 + taken, room + 1 - taken);
+
+	for (i = 0; i < taken; i++)
+		describe(array[i + 1], &entries[i]);
+	kept = taken - min_t(size_t, arg->hand_back, taken);
+	for (i = 0; i < kept; i++)
+		tun_ptr_free(array[i + 1]);
+	if (kept < taken)
+		ptr_ring_unconsume(ring, array + 1 + kept, taken - kept,
+				   tun_ptr_free);
+
+	if (arg->entries &&
+	    copy_to_user(u64_to_user_ptr(arg->entries), entries,
+			 min_t(size_t, taken, arg->room) * sizeof(*entries)))
+		return -EFAULT;
+	return 0;
+}
+
+static int look_at_ring(struct tuntap_ring_test_ring *arg)
+{
+	struct ptr_ring *ring;
+	int i;
+
+	CLASS(fd, f)(arg->fd);
+
+	if (fd_empty(f))
+		return -EBADF;
+	ring = ring_of(fd_file(f), arg->kind);
+	if (IS_ERR(ring))
+		return PTR_ERR(ring);
+
+	arg->occupied = 0;
+	spin_lock_bh(&ring->consumer_lock);
+	spin_lock(&ring->producer_lock);
+	arg->size = ring->size;
+	arg->batch = ring->batch;
+	arg->producer = ring->producer;
+	arg->head = ring->consumer_head;
+	arg->tail = ring->consumer_tail;
+	for (i = 0; i < ring->size; i++)
+		arg->occupied += !!ring->queue[i];
+	arg->has_room = !__ptr_ring_check_produce(ring);
+	spin_unlock(&ring->producer_lock);
+	spin_unlock_bh(&ring->consumer_lock);
+	return 0;
+}
+
+/* The queue, and a reference to its device. */
+static struct netdev_queue *get_queue(struct tuntap_ring_test_queue *arg)
+{
+	struct net_device *dev;
+
+	arg->device[IFNAMSIZ - 1] = '\0';
+	dev = dev_get_by_name(current->nsproxy->net_ns, arg->device);
+	if (!dev)
+		return ERR_PTR(-ENODEV);
+	arg->num_tx_queues = dev->num_tx_queues;
+	if (arg->index >= dev->num_tx_queues) {
+		dev_put(dev);
+		return ERR_PTR(-ERANGE);
+	}
+	return netdev_get_tx_queue(dev, arg->index);
+}
+
+static int look_at_queue(struct tuntap_ring_test_queue *arg, bool stop)
+{
+	struct netdev_queue *queue = get_queue(arg);
+
+	if (IS_ERR(queue))
+		return PTR_ERR(queue);
+	if (stop)
+		netif_tx_stop_queue(queue);
+	arg->is_stopped = netif_tx_queue_stopped(queue);
+	dev_put(queue->dev);
+	return 0;
+}
+
+/* Whether code of tuntap_ring is at an address. */
+static bool is_tuntap_ring(unsigned long address)
+{
+	char symbol[KSYM_SYMBOL_LEN];
+
+	sprint_symbol(symbol, address);
+	return strstr(symbol, "[tuntap_ring]");
+}
+
+/* On entry of netif_tx_wake_queue(). */
+static int on_wake(struct fprobe *probe, unsigned long entry_ip,
+		   unsigned long ret_ip, struct ftrace_regs *regs, void *data)
+{
+	struct test *test = container_of(probe, struct test, wake);
+	struct netdev_queue *queue;
+
+	queue = (struct netdev_queue *)ftrace_regs_get_argument(regs, 0);
+	if (queue != test->queue || !netif_tx_queue_stopped(queue) ||
+	    !is_tuntap_ring(ret_ip))
+		return 0;
+	atomic_inc(&test->wakes);
+	/* By a consumer, which holds both locks. */
+	if (__ptr_ring_check_produce(test->ring) == -ENOSPC)
+		atomic_inc(&test->wakes_while_full);
+	return 0;
+}
+
+/* On entry of what a consumer calls between its two holds of the lock. */
+static int on_between(struct fprobe *probe, unsigned long entry_ip,
+		      unsigned long ret_ip, struct ftrace_regs *regs,
+		      void *data)
+{
+	struct test *test = container_of(probe, struct test, between);
+	unsigned long end = jiffies + HOLD_TIMEOUT;
+
+	if (atomic_cmpxchg(&test->hold, HOLD_NEXT, HOLD_HELD) != HOLD_NEXT)
+		return 0;
+	while (atomic_read(&test->hold) == HOLD_HELD &&
+	       time_before(jiffies, end))
+		cpu_relax();
+	atomic_set(&test->hold, HOLD_NONE);
+	return 0;
+}
+
+static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
+{
+	static const char *const wake = "netif_tx_wake_queue";
+	static const char *const between =
+		"tuntap_ring_helper_local_bh_disable";
+	struct netdev_queue *queue;
+	struct ptr_ring *ring;
+	int err;
+
+	CLASS(fd, f)(arg->fd);
+
+	if (fd_empty(f))
+		return -EBADF;
+	ring = ring_of(fd_file(f), arg->kind);
+	if (IS_ERR(ring))
+		return PTR_ERR(ring);
+
+	guard(mutex)(&test->lock);
+	if (test->file)
+		return -EBUSY;
+	queue = get_queue(&arg->queue);
+	if (IS_ERR(queue))
+		return PTR_ERR(queue);
+	/* From here on an address, only to be compared. */
+	dev_put(queue->dev);
+
+	test->queue = queue;
+	test->ring = ring;
+	test->wake.entry_handler = on_wake;
+	err = register_fprobe_syms(&test->wake, (const char **)&wake, 1);
+	if (err)
+		return err;
+	test->between.entry_handler = on_between;
+	err = register_fprobe_syms(&test->between, (const char **)&between, 1);
+	if (err) {
+		unregister_fprobe(&test->wake);
+		return err;
+	}
+	/* The ring stays as long as its file. */
+	test->file = get_file(fd_file(f));
+	return 0;
+}
+
+static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct test *test = file->private_data;
+	void __user *user = (void __user *)arg;
+	union {
+		struct tuntap_ring_test_consume consume;
+		struct tuntap_ring_test_ring ring;
+		struct tuntap_ring_test_queue queue;
+		struct tuntap_ring_test_watch watch;
+		struct tuntap_ring_test_watched watched;
+	} u = {};
+	int err = 0;
+
+	if (_IOC_SIZE(cmd) > sizeof(u))
+		return -ENOTTY;
+	if ((_IOC_DIR(cmd) & _IOC_WRITE) &&
+	    copy_from_user(&u, user, _IOC_SIZE(cmd)))
+		return -EFAULT;
+
+	switch (cmd) {
+	case TUNTAP_RING_TEST_CONSUME:
+		err = consume(&u.consume);
+		break;
+	case TUNTAP_RING_TEST_RING:
+		err = look_at_ring(&u.ring);
+		break;
+	case TUNTAP_RING_TEST_QUEUE:
+	case TUNTAP_RING_TEST_STOP:
+		err = look_at_queue(&u.queue, cmd == TUNTAP_RING_TEST_STOP);
+		break;
+	case TUNTAP_RING_TEST_WATCH:
+		err = watch(test, &u.watch);
+		break;
+	case TUNTAP_RING_TEST_WATCHED:
+		u.watched.wakes = atomic_read(&test->wakes);
+		u.watched.wakes_while_full =
+			atomic_read(&test->wakes_while_full);
+		u.watched.is_held = atomic_read(&test->hold) == HOLD_HELD;
+		break;
+	case TUNTAP_RING_TEST_HOLD:
+		atomic_set(&test->hold, HOLD_NEXT);
+		break;
+	case TUNTAP_RING_TEST_RELEASE:
+		atomic_set(&test->hold, HOLD_NONE);
+		break;
+	default:
+		return -ENOTTY;
+	}
+
+	if (!err && (_IOC_DIR(cmd) & _IOC_READ) &&
+	    copy_to_user(user, &u, _IOC_SIZE(cmd)))
+		return -EFAULT;
+	return err;
+}
+
+static int test_open(struct inode *inode, struct file *file)
+{
+	struct test *test = kzalloc(sizeof(*test), GFP_KERNEL);
+
+	if (!test)
+		return -ENOMEM;
+	mutex_init(&test->lock);
+	file->private_data = test;
+	return 0;
+}
+
+static int test_release(struct inode *inode, struct file *file)
+{
+	struct test *test = file->private_data;
+
+	if (test->file) {
+		unregister_fprobe(&test->between);
+		unregister_fprobe(&test->wake);
+		fput(test->file);
+	}
+	kfree(test);
+	return 0;
+}
+
+static const struct file_operations test_fops = {
+	.owner = THIS_MODULE,
+	.open = test_open,
+	.release = test_release,
+	.unlocked_ioctl = test_ioctl,
+};
+
+static struct miscdevice test_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "tuntap-ring-test",
+	.fops = &test_fops,
+	.mode = 0600,
+};
+module_misc_device(test_device);
+
+MODULE_AUTHOR("The tuntap-ring developers");
+MODULE_DESCRIPTION("Lets tests call tuntap_ring and look at rings and queues");
+MODULE_LICENSE("GPL");

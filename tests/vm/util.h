@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests share: namespaces, tun and tap files, numbered frames, and
+ * the ioctls of tuntap_ring_test.h. What fails here ends the test.
+ */
+#ifndef TUNTAP_RING_TEST_UTIL_H
+#define TUNTAP_RING_TEST_UTIL_H
+
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "tuntap_ring_test.h"
+
+/* How long to wait for what should come at once, on a slow machine. */
+#define PATIENCE_MS	10000
+
+#define POLL(condition)						\
+({								\
+	uint64_t __end = now_ms() + PATIENCE_MS;		\
+	bool __is_true;						\
+								\
+	while (!(__is_true = (condition)) && now_ms() < __end)	\
+		usleep(200);					\
+	__is_true;						\
+})
+
+uint64_t now_ms(void);
+
+/* Ends the test as failed, and says why. */
+void __noreturn __printf(1, 2) fail(const char *format, ...);
+
+/* Runs a shell command, which must succeed. */
+void __printf(1, 2) run(const char *format, ...);
+
+/*
+ * Network and mount namespaces of our own, with /sys to match; no IPv6, so
+ * the kernel sends nothing of its own.
+ */
+void enter_namespaces(void);
+
+/* Opens /dev/net/tun, without a device. */
+int tun_open(void);
+
+/* Attaches an open tun file to a device, which is made if need be. */
+void tun_attach(int fd, const char *device, int flags);
+
+/* Both of it, and the device up, with a ring of so many slots. */
+int tun_create(const char *device, int flags, unsigned int size);
+
+/* Detaches the file from its queue, or attaches it again. */
+void tun_set_queue(int fd, bool attach);
+
+/* Packets go to the queue that their mark names. */
+void tun_steer_by_mark(int fd);
+
+/* Opens the character device of a macvtap or ipvtap. */
+int tap_open(const char *device);
+
+void set_up(const char *device, bool up);
+void set_txqueuelen(const char *device, unsigned int length);
+int index_of(const char *device);
+
+/* One of those in /sys/class/net/DEVICE/statistics. */
+uint64_t statistic(const char *device, const char *name);
+
+/* One of those that tuntap_ring has in debugfs. */
+uint64_t counter(const char *name);
+
+/* Loads an XDP program on DEVICE that redirects all to another. */
+void xdp_redirect(const char *device, const char *to);
+
+/*
+ * A packet socket, and a UDP frame whose last 8 bytes are its number. Through
+ * the device's qdisc.
+ */
+struct sender {
+	int fd;
+	uint8_t frame[50];
+};
+
+void sender_open(struct sender *sender, const char *device);
+void sender_close(struct sender *sender);
+void sender_set_destination(struct sender *sender, const char *device);
+void sender_set_address(struct sender *sender, uint32_t address);
+void sender_set_flow(struct sender *sender, uint16_t port);
+void sender_set_mark(struct sender *sender, uint32_t mark);
+
+/* Sends one frame, if that can be done. */
+bool send_frame(struct sender *sender, uint64_t number);
+
+/* Sends COUNT frames, the first with that number. */
+void send_frames(struct sender *sender, uint64_t first, unsigned int count);
+
+/* A ring's file: its driver, and the export that serves it. */
+struct end {
+	int fd;
+	enum tuntap_ring_test_kind kind;
+};
+
+/* /dev/tuntap-ring-test */
+int test_device(void);
+
+/* What the export returned; describes up to ROOM entries. */
+int consume(struct end end, int n, struct tuntap_ring_test_entry *entries,
+	    unsigned int room);
+
+/* The same, and then hands the last of them back. */
+int consume_and_hand_back(struct end end, int n, unsigned int hand_back,
+			  struct tuntap_ring_test_entry *entries,
+			  unsigned int room);
+
+/* Whether those are our frames, numbered one after the other. */
+bool are_frames(const struct tuntap_ring_test_entry *entries, unsigned int n,
+		uint64_t first);
+
+struct tuntap_ring_test_ring look_at_ring(struct end end);
+
+bool is_stopped(const char *device, unsigned int queue);
+unsigned int num_tx_queues(const char *device);
+void stop_queue(const char *device, unsigned int queue);
+
+/* Watches the wakes of a queue; an own file of /dev/tuntap-ring-test. */
+int watch(struct end end, const char *device, unsigned int queue);
+struct tuntap_ring_test_watched watched(int fd);
+void hold_next_consumer(int fd);
+void release_consumer(int fd);
+
+#endif

@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Stop and wake: a full ring stops the queue, and the consumer wakes it, when
+ * half the ring came free or nothing is left, and never while the ring is full.
+ *
+ *  +----------------------- network namespace -----------------------+
+ *  |                                                                  |
+ *  |  packet socket ---> qdisc ---> t0 -----------> ring ---> consumer|
+ *  |                       |        IFF_BACKPRESSURE            |     |
+ *  |                       +------<------ wake ------<----------+     |
+ *  +------------------------------------------------------------------+
+ */
+
+#include <pthread.h>
+#include "kselftest_harness.h"
+#include "util.h"
+
+#define DEVICE	"t0"
+#define FLAGS	(IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE)
+
+/* Sends the next COUNT frames. */
+#define SEND(count)						\
+do {								\
+	unsigned int __count = (count);				\
+								\
+	send_frames(&self->sender, self->sent, __count);	\
+	self->sent += __count;					\
+} while (0)
+
+/* Sends as many as the ring has free slots: that stops the queue. */
+#define FILL()							\
+do {								\
+	struct tuntap_ring_test_ring __ring;			\
+								\
+	__ring = look_at_ring(self->end);			\
+	ASSERT_FALSE(is_stopped(DEVICE, 0));			\
+	SEND(__ring.size - __ring.occupied);			\
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));		\
+	ASSERT_FALSE(look_at_ring(self->end).has_room);		\
+} while (0)
+
+/*
+ * Moves the tail to the head, wherever that is, by handing a frame back: else
+ * a tail is at a multiple of the batch.
+ */
+#define ALIGN()								\
+do {									\
+	SEND(1);							\
+	ASSERT_EQ(1, consume_and_hand_back(self->end, 1, 1,		\
+					   self->entries, 1));		\
+	ASSERT_EQ(look_at_ring(self->end).head,				\
+		  look_at_ring(self->end).tail);			\
+} while (0)
+
+/* Consumes up to N, and expects the next COUNT frames. */
+#define CONSUME(count, n)						\
+do {									\
+	int __count = (count);						\
+									\
+	ASSERT_EQ(__count, consume(self->end, n, self->entries,		\
+				   TUNTAP_RING_TEST_MAX));		\
+	ASSERT_TRUE(are_frames(self->entries, __count, self->seen));	\
+	self->seen += __count;						\
+} while (0)
+
+/* Consumes what there is, up to N, and expects it to be the next frames. */
+#define CONSUME_SOME(n)							\
+({									\
+	int __taken = consume(self->end, n, self->entries,		\
+			      TUNTAP_RING_TEST_MAX);			\
+									\
+	ASSERT_LE(0, __taken);						\
+	ASSERT_TRUE(are_frames(self->entries, __taken, self->seen));	\
+	self->seen += __taken;						\
+	__taken;							\
+})
+
+FIXTURE(wake)
+{
+	struct end end;
+	struct sender sender;
+	struct tuntap_ring_test_entry entries[TUNTAP_RING_TEST_MAX];
+	uint64_t sent;
+	uint64_t seen;
+	int watch;
+};
+
+FIXTURE_VARIANT(wake)
+{
+	int size;
+};
+
+FIXTURE_VARIANT_ADD(wake, size_1)
+{
+	.size = 1,
+};
+
+FIXTURE_VARIANT_ADD(wake, size_2)
+{
+	.size = 2,
+};
+
+FIXTURE_VARIANT_ADD(wake, size_3)
+{
+	.size = 3,
+};
+
+FIXTURE_VARIANT_ADD(wake, size_16)
+{
+	.size = 16,
+};
+
+FIXTURE_VARIANT_ADD(wake, size_33)
+{
+	.size = 33,
+};
+
+FIXTURE_VARIANT_ADD(wake, size_64)
+{
+	.size = 64,
+};
+
+FIXTURE_VARIANT_ADD(wake, size_1000)
+{
+	.size = 1000,
+};
+
+FIXTURE_SETUP(wake)
+{
+	enter_namespaces();
+	self->end.kind = TUNTAP_RING_TEST_TUN;
+	self->end.fd = tun_create(DEVICE, FLAGS, variant->size);
+	/* One that drops nothing on its own account. */
+	run("tc qdisc replace dev " DEVICE " root pfifo limit 100000");
+	sender_open(&self->sender, DEVICE);
+	self->watch = watch(self->end, DEVICE, 0);
+}
+
+FIXTURE_TEARDOWN(wake)
+{
+	sender_close(&self->sender);
+	close(self->watch);
+	close(self->end.fd);
+}
+
+/* Not before it is full, and all that comes then waits in the qdisc. */
+TEST_F(wake, full_ring_stops)
+{
+	SEND(variant->size - 1);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	SEND(1);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	SEND(50);
+	EXPECT_EQ(variant->size, look_at_ring(self->end).occupied);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	/* A call that asks for nothing changes nothing. */
+	CONSUME(0, 0);
+	CONSUME(0, -1);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(0, watched(self->watch).wakes);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+}
+
+/* One by one, from a full ring without a backlog, at every offset. */
+TEST_F(wake, at_half_or_dry)
+{
+	int size = variant->size, freed, step = size > 100 ? size / 10 + 1 : 1;
+	struct tuntap_ring_test_ring ring;
+	unsigned int wakes = 0;
+	bool due;
+
+	for (int offset = 0; offset < size; offset += step) {
+		/* A single slot that is handed back would be full already. */
+		if (size > 1)
+			ALIGN();
+		ASSERT_EQ(offset, look_at_ring(self->end).head);
+		FILL();
+		while (self->seen < self->sent) {
+			CONSUME(1, 1);
+			ring = look_at_ring(self->end);
+			freed = size - ring.occupied;
+			due = (freed && freed >= size / 2) ||
+			      self->seen == self->sent;
+			ASSERT_EQ(!due, is_stopped(DEVICE, 0)) {
+				TH_LOG("head %d tail %d freed %d left %d",
+				       ring.head, ring.tail, freed,
+				       (int)(self->sent - self->seen));
+			}
+		}
+		/* Once, and not for each call after that. */
+		wakes++;
+		ASSERT_EQ(wakes, watched(self->watch).wakes);
+		/* On to the next offset. */
+		for (int i = 0; i < step; i++) {
+			SEND(1);
+			/* A single slot is a full ring already. */
+			wakes += size == 1;
+			ASSERT_EQ(size == 1, is_stopped(DEVICE, 0));
+			CONSUME(1, 1);
+		}
+	}
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+}
+
+/* In one call, whatever it asks for beyond a ring-full. */
+TEST_F(wake, by_one_call)
+{
+	static const int beyond[] = { 0, 1, 64, 2000 };
+
+	for (int i = 0; i < ARRAY_SIZE(beyond); i++) {
+		FILL();
+		CONSUME(self->sent - self->seen, variant->size + beyond[i]);
+		ASSERT_FALSE(is_stopped(DEVICE, 0));
+		ASSERT_EQ(i + 1, watched(self->watch).wakes);
+	}
+}
+
+/* With more in the qdisc than in the ring: all of it comes, in order. */
+TEST_F(wake, backlog_arrives_whole)
+{
+	static const int batches[] = { 1, 7, 16, 64, 4096 };
+
+	for (int i = 0; i < ARRAY_SIZE(batches); i++) {
+		SEND(2 * variant->size + 100);
+		while (self->seen < self->sent) {
+			uint64_t before = self->seen;
+
+			ASSERT_TRUE(POLL(CONSUME_SOME(batches[i]))) {
+				TH_LOG("nothing after %d of %d, stopped: %d",
+				       (int)before, (int)self->sent,
+				       is_stopped(DEVICE, 0));
+			}
+		}
+		CONSUME(0, batches[i]);
+		ASSERT_FALSE(is_stopped(DEVICE, 0));
+	}
+	EXPECT_LT(0, watched(self->watch).wakes);
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+}
+
+struct flood {
+	struct sender *sender;
+	unsigned int count;
+};
+
+static void *flood(void *arg)
+{
+	struct flood *flood = arg;
+
+	send_frames(flood->sender, 0, flood->count);
+	return NULL;
+}
+
+/* The same with sender and consumer at once. */
+TEST_F_TIMEOUT(wake, flood_arrives_whole, 60)
+{
+	struct flood all = { .sender = &self->sender, .count = 8000 };
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, flood, &all));
+	for (int i = 0; self->seen < all.count; i++) {
+		ASSERT_TRUE(POLL(CONSUME_SOME(1 + i % 64))) {
+			TH_LOG("nothing after %d, stopped: %d",
+			       (int)self->seen, is_stopped(DEVICE, 0));
+		}
+	}
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+struct reader {
+	struct end end;
+	unsigned int count;
+	unsigned int *total;
+	uint8_t *seen;
+};
+
+static void *read_all(void *arg)
+{
+	struct tuntap_ring_test_entry entries[64];
+	struct reader *reader = arg;
+	uint64_t end = now_ms() + PATIENCE_MS;
+	int n;
+
+	while (__atomic_load_n(reader->total, __ATOMIC_RELAXED) < reader->count &&
+	       now_ms() < end) {
+		n = consume(reader->end, 5, entries, 64);
+		if (n <= 0) {
+			sched_yield();
+			continue;
+		}
+		for (int i = 0; i < n; i++)
+			if (entries[i].number < reader->count)
+				__atomic_add_fetch(&reader->seen[entries[i].number],
+						   1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(reader->total, n, __ATOMIC_RELAXED);
+		end = now_ms() + PATIENCE_MS;
+	}
+	return NULL;
+}
+
+/* Two consumers of one ring: each frame to one of them. */
+TEST_F_TIMEOUT(wake, two_consumers, 60)
+{
+	static uint8_t seen[4000];
+	unsigned int total = 0;
+	struct flood all = { .sender = &self->sender, .count = sizeof(seen) };
+	struct reader reader = {
+		.end = self->end,
+		.count = all.count,
+		.total = &total,
+		.seen = seen,
+	};
+	pthread_t threads[3];
+
+	/* Opened once, before there are threads. */
+	test_device();
+	ASSERT_EQ(0, pthread_create(&threads[0], NULL, flood, &all));
+	ASSERT_EQ(0, pthread_create(&threads[1], NULL, read_all, &reader));
+	ASSERT_EQ(0, pthread_create(&threads[2], NULL, read_all, &reader));
+	for (int i = 0; i < ARRAY_SIZE(threads); i++)
+		ASSERT_EQ(0, pthread_join(threads[i], NULL));
+	ASSERT_EQ(all.count, total);
+	for (int i = 0; i < sizeof(seen); i++)
+		ASSERT_EQ(1, seen[i]);
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+}
+
+static void *consume_all(void *arg)
+{
+	struct reader *reader = arg;
+	struct tuntap_ring_test_entry entries[1024];
+
+	*reader->total = consume(reader->end, 1024, entries, 1024);
+	return NULL;
+}
+
+/*
+ * A consumer that has decided for a wake is held; meanwhile another one wakes
+ * the queue, and the producer fills the ring and stops again. The first must
+ * not wake it any more.
+ */
+TEST_F(wake, not_while_full_again)
+{
+	unsigned int total = 0;
+	struct reader first = { .end = self->end, .total = &total };
+	uint64_t withheld = counter("withheld");
+	struct tuntap_ring_test_ring ring;
+	pthread_t thread;
+
+	SEND(2 * variant->size);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+
+	hold_next_consumer(self->watch);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, consume_all, &first));
+	ASSERT_TRUE(POLL(watched(self->watch).is_held));
+	/* The ring is empty, and the queue is stopped. */
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	ASSERT_EQ(0, consume(self->end, 64, NULL, 0));
+	ASSERT_EQ(1, watched(self->watch).wakes);
+	ASSERT_TRUE(POLL(!look_at_ring(self->end).has_room &&
+			 is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(watched(self->watch).is_held);
+	release_consumer(self->watch);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+
+	EXPECT_EQ(variant->size, total);
+	EXPECT_EQ(1, watched(self->watch).wakes);
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(withheld + 1, counter("withheld"));
+	ring = look_at_ring(self->end);
+	EXPECT_EQ(ring.size, ring.occupied);
+
+	self->seen = variant->size;
+	CONSUME(variant->size, 4096);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+}
+
+/* The same files, each test with sizes of its own. */
+FIXTURE(offsets)
+{
+	struct end end;
+	struct sender sender;
+	struct tuntap_ring_test_entry entries[TUNTAP_RING_TEST_MAX];
+	uint64_t sent;
+	uint64_t seen;
+	int watch;
+};
+
+FIXTURE_SETUP(offsets)
+{
+	enter_namespaces();
+	self->end.kind = TUNTAP_RING_TEST_TUN;
+	self->end.fd = tun_create(DEVICE, FLAGS, 32);
+	sender_open(&self->sender, DEVICE);
+	self->watch = watch(self->end, DEVICE, 0);
+}
+
+FIXTURE_TEARDOWN(offsets)
+{
+	sender_close(&self->sender);
+	close(self->watch);
+	close(self->end.fd);
+}
+
+/*
+ * Handing back moves the tail off the grid of batches, and frees slots that
+ * nobody counts. The consumer can then come to the end of the ring without
+ * having freed half of it, or any slot at all: it must wake all the same.
+ */
+TEST_F_TIMEOUT(offsets, hand_back_then_dry, 120)
+{
+	static const struct {
+		int take;
+		int hand_back;
+		int times;
+	} steps[] = { { 15, 1, 1 }, { 9, 9, 1 }, { 15, 1, 2 }, { 20, 5, 2 }, { 15, 1, 9 } };
+	struct tuntap_ring_test_ring ring;
+	int step = 0, n;
+
+	for (int size = 32; size <= 58; size++) {
+		set_txqueuelen(DEVICE, size);
+		for (int offset = 0; offset < size; offset++) {
+			step = (step + 1) % ARRAY_SIZE(steps);
+			ALIGN();
+			ASSERT_EQ(offset, look_at_ring(self->end).head);
+			FILL();
+			for (int i = 0; i < steps[step].times; i++) {
+				if (self->sent - self->seen <= 15)
+					break;
+				n = consume_and_hand_back(self->end, steps[step].take,
+							  steps[step].hand_back,
+							  self->entries,
+							  TUNTAP_RING_TEST_MAX);
+				ASSERT_LE(steps[step].hand_back, n);
+				ASSERT_TRUE(are_frames(self->entries, n, self->seen));
+				self->seen += n - steps[step].hand_back;
+			}
+			while (self->seen < self->sent)
+				CONSUME(1, 1);
+			ASSERT_FALSE(is_stopped(DEVICE, 0)) {
+				ring = look_at_ring(self->end);
+				TH_LOG("size %d offset %d take %d hand back %d: head %d tail %d",
+				       size, offset, steps[step].take,
+				       steps[step].hand_back, ring.head, ring.tail);
+			}
+			SEND(1);
+			CONSUME(1, 1);
+		}
+	}
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+}
+
+/* The count since the last wake is the one that read() uses too. */
+TEST_F(offsets, read_shares_the_count)
+{
+	char frame[128];
+	int i;
+
+	set_txqueuelen(DEVICE, 1000);
+	SEND(1000);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	CONSUME(256, 256);
+	for (i = 256; i < 499; i++)
+		ASSERT_EQ(sizeof(self->sender.frame),
+			  read(self->end.fd, frame, sizeof(frame)));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	ASSERT_LT(0, read(self->end.fd, frame, sizeof(frame)));
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(0, watched(self->watch).wakes);
+	self->seen = 500;
+	CONSUME(500, 4096);
+
+	/* And the other way round. */
+	SEND(1000);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	for (i = 0; i < 256; i++)
+		ASSERT_LT(0, read(self->end.fd, frame, sizeof(frame)));
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	self->seen += 256;
+	CONSUME(240, 240);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+	CONSUME(16, 16);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	EXPECT_EQ(1, watched(self->watch).wakes);
+}
+
+/* The qdisc that is the default; it may drop nothing here by itself. */
+TEST_F(offsets, fair_queueing)
+{
+	set_txqueuelen(DEVICE, 16);
+	run("tc qdisc replace dev " DEVICE
+	    " root fq_codel limit 10000 target 1000s interval 1000s");
+	SEND(3000);
+	for (int i = 0; self->seen < self->sent; i++) {
+		int n = 1 + i % 20;
+
+		ASSERT_TRUE(POLL(CONSUME_SOME(n)));
+	}
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
+}
+
+TEST_HARNESS_MAIN
