@@ -20,7 +20,7 @@ step() {
 	local text=$1 log start=$EPOCHREALTIME status=0
 	shift
 	mkdir -p "$BUILD/log"
-	log=$BUILD/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"$text")log
+	log=$BUILD/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"${text%...}").log
 	printf '  %-58s' "$text ..." >&2
 	"$@" >"$log" 2>&1 </dev/null || status=$?
 	if [ "$status" -ne 0 ]; then
@@ -33,16 +33,17 @@ step() {
 
 # locked NAME COMMAND...: runs a command while nobody else holds the lock of that name
 locked() {
-	local name=$1
+	local name=$1 status=0
 	shift
 	mkdir -p "$CACHE"
-	(
-		if ! flock --nonblock 9; then
-			echo "  waiting for another run that holds $CACHE/$name.lock" >&2
-			flock 9
-		fi
-		"$@"
-	) 9>"$CACHE/$name.lock"
+	exec 9>"$CACHE/$name.lock"
+	if ! flock --nonblock 9; then
+		echo "  waiting for another run that holds $CACHE/$name.lock" >&2
+		flock 9
+	fi
+	"$@" || status=$?
+	exec 9>&-
+	return "$status"
 }
 
 # The host's own sources, as: mirror, and the options that it needs.
@@ -50,8 +51,17 @@ host_mirror() {
 	if [ -n "${DEBIAN_MIRROR:-}" ]; then
 		echo "$DEBIAN_MIRROR"
 	elif [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
-		# shellcheck disable=SC2016 # expanded by apt
-		apt-get indextargets --format '$(REPO_URI) $(SUITE) $(COMPONENT)' 'Created-By: Packages' |
-			awk '$2 !~ /security/ && $3 == "main" { sub("/+$", "", $1); print $1; exit }'
+		# Asked of its sources, as it may not have fetched an index yet.
+		apt-get update --print-uris |
+			sed -n "s|^'\\(.*[^/]\\)/*/dists/\\([^/']*\\)/InRelease'.*|\\1 \\2|p" |
+			awk '$2 !~ /security/ { print $1; exit }'
 	fi
+}
+
+# alone: for those that write all over build/: one at a time in a checkout
+alone() {
+	mkdir -p "$BUILD"
+	exec 8>"$BUILD/.lock"
+	flock --nonblock 8 ||
+		die "another demo or test runs in this checkout; wait for its end, or use another clone"
 }

@@ -12,6 +12,10 @@
 use crate::bindings;
 use core::{
     cell::UnsafeCell,
+    mem::{
+        self,
+        MaybeUninit, //
+    },
     ptr, //
 };
 use kernel::{
@@ -71,6 +75,21 @@ fn read_file<T>(path: &CStr, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
 /// More than the notes of any kernel or module take, in bytes.
 const MOST_NOTES: usize = 4096;
 
+/// Reads what a pointer that is not yet trusted points to; `None` where that is no memory.
+pub(crate) fn read_untrusted<T: Copy>(from: *const T) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: `value` has room for it, and the function copes with any source.
+    let err = unsafe {
+        bindings::copy_from_kernel_nofault(
+            value.as_mut_ptr().cast(),
+            from.cast(),
+            mem::size_of::<T>(),
+        )
+    };
+    // SAFETY: It was copied whole; the callers read integers and raw pointers only.
+    (err == 0).then(|| unsafe { value.assume_init() })
+}
+
 /// What is known of a driver's layout.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,8 +108,8 @@ pub(crate) struct Agreement {
     verdict: UnsafeCell<Verdict>,
 }
 
-// SAFETY: The verdict is one byte, and is read and written by volatile accesses only. Two CPUs that
-// come to it at once come to the same one.
+// SAFETY: The verdict is one byte, and is read and written by volatile accesses only. Of two CPUs that
+// come to it at once, those that decide come to the same one, and one that can't writes nothing.
 unsafe impl Sync for Agreement {}
 
 impl Agreement {
@@ -123,8 +142,11 @@ impl Agreement {
     fn decide(&self, compare: impl FnOnce() -> Verdict) -> Result {
         if self.verdict() == Verdict::Open {
             let verdict = compare();
-            // SAFETY: See `Sync` above.
-            unsafe { self.verdict.get().write_volatile(verdict) };
+            // Open is what it is already: what another CPU has decided meanwhile is not undone.
+            if verdict != Verdict::Open {
+                // SAFETY: See `Sync` above.
+                unsafe { self.verdict.get().write_volatile(verdict) };
+            }
             if verdict == Verdict::Misfit {
                 pr_err!(
                     "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",

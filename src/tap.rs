@@ -11,6 +11,7 @@
 use crate::{
     bindings, consume, file,
     layout::{
+        read_untrusted,
         Agreement,
         Verdict, //
     },
@@ -64,9 +65,12 @@ impl TapFile<'_> {
     pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
         // SAFETY: By the safety contract; the getter looks at the file's operations only.
         let ring = unsafe { file::ring(file, bindings::tap_get_ptr_ring) }?;
-        // SAFETY: The ring is a member of the file's `struct tap_queue`, at that offset if the
-        // layout fits; until that is known the result is only compared.
-        let q = unsafe { ring.byte_sub(offset_of!(bindings::tap_queue, ring)) }.cast();
+        // A member of the file's `struct tap_queue`, at that offset if the layout fits; until that
+        // is known the result is only compared.
+        let q = ring
+            .as_ptr()
+            .wrapping_byte_sub(offset_of!(bindings::tap_queue, ring));
+        let q = NonNull::new(q.cast()).ok_or(EBADF)?;
         // SAFETY: The ring is there as long as the file is open.
         let ring = unsafe { PtrRing::from_raw(ring) };
         // INVARIANT: Checked on the next line, before anybody sees it.
@@ -96,35 +100,41 @@ impl TapFile<'_> {
         if !agrees {
             return Verdict::Misfit;
         }
-        let _rcu = rcu::read_lock();
-        match self.tap() {
-            None => Verdict::Open,
-            // SAFETY: Not NULL within this RCU section, so a `struct tap_dev`.
-            Some(tap) if unsafe { Self::compare_device(tap) } => Verdict::Fits,
-            Some(_) => Verdict::Misfit,
+        let rcu = rcu::read_lock();
+        let Some(tap) = self.tap() else {
+            return Verdict::Open;
+        };
+        if !Self::device_agrees(tap) {
+            return Verdict::Misfit;
+        }
+        // INVARIANT: The file is open, its device was read just now.
+        let device = TapDevice {
+            q: self.q,
+            tap,
+            rcu: &rcu,
+        };
+        // A file that was detached says nothing; it wakes nobody either.
+        if consume::Device::owns_queue(&device) {
+            Verdict::Fits
+        } else {
+            Verdict::Open
         }
     }
 
     /// Whether a `struct tap_dev` lies where macvtap and ipvtap have it: in the private part of
-    /// the device that it names.
-    ///
-    /// # Safety
-    ///
-    /// `tap` must have been reached in the current RCU read-side critical section.
+    /// the device that it names. As for tun, nothing is followed that might not be a pointer.
     #[cold]
-    unsafe fn compare_device(tap: NonNull<bindings::tap_dev>) -> bool {
-        // SAFETY: By the safety contract.
-        let dev = unsafe { addr_of!((*tap.as_ptr()).dev).read_volatile() };
-        // Only addresses up to here: an object of the page allocator's largest order is the most
-        // that a device and its private part can be.
-        let start = (dev as usize).wrapping_add(offset_of!(bindings::net_device, priv_));
-        let offset = (tap.as_ptr() as usize).wrapping_sub(start);
-        if offset > u16::MAX as usize {
+    fn device_agrees(tap: NonNull<bindings::tap_dev>) -> bool {
+        let tap = tap.as_ptr() as usize;
+        let dev = tap.wrapping_add(offset_of!(bindings::tap_dev, dev)) as *const usize;
+        let Some(dev) = read_untrusted(dev) else {
             return false;
-        }
-        // SAFETY: Our address being right behind that of a device, it is that device's.
-        let length = unsafe { addr_of!((*dev).priv_len).read() } as usize;
-        offset.wrapping_add(size_of::<bindings::tap_dev>()) <= length
+        };
+        let length = dev.wrapping_add(offset_of!(bindings::net_device, priv_len)) as *const u32;
+        let offset = tap.wrapping_sub(dev.wrapping_add(offset_of!(bindings::net_device, priv_)));
+        offset
+            .checked_add(size_of::<bindings::tap_dev>())
+            .is_some_and(|end| read_untrusted(length).is_some_and(|length| end <= length as usize))
     }
 
     /// The device's structure, NULL once the device is gone.

@@ -12,6 +12,7 @@ use crate::{
     },
     consume, file,
     layout::{
+        read_untrusted,
         Agreement,
         Verdict, //
     },
@@ -66,9 +67,12 @@ impl TunFile<'_> {
     pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
         // SAFETY: By the safety contract; the getter looks at the file's operations only.
         let ring = unsafe { file::ring(file, bindings::tun_get_tx_ring) }?;
-        // SAFETY: The ring is a member of the file's `struct tun_file`, at that offset if the
-        // layout fits; until that is known the result is only compared.
-        let tfile = unsafe { ring.byte_sub(offset_of!(private::tun_file, tx_ring)) }.cast();
+        // A member of the file's `struct tun_file`, at that offset if the layout fits; until that
+        // is known the result is only compared.
+        let tfile = ring
+            .as_ptr()
+            .wrapping_byte_sub(offset_of!(private::tun_file, tx_ring));
+        let tfile = NonNull::new(tfile.cast()).ok_or(EBADF)?;
         // SAFETY: The ring is there as long as the file is open.
         let ring = unsafe { PtrRing::from_raw(ring) };
         // INVARIANT: Checked on the next line, before anybody sees it.
@@ -98,37 +102,43 @@ impl TunFile<'_> {
         if !agrees {
             return Verdict::Misfit;
         }
-        let _rcu = rcu::read_lock();
-        // The size of `struct tun_file` is tun's own, so the fields of ours are where tun has them.
-        match self.tun() {
-            None => Verdict::Open,
-            // SAFETY: Not NULL within this RCU section, so a `struct tun_struct`, of whatever
-            // layout. Its device is compared as an address before it is followed.
-            Some(tun) if unsafe { Self::compare_device(tun) } => Verdict::Fits,
-            Some(_) => Verdict::Misfit,
+        let rcu = rcu::read_lock();
+        let Some(tun) = self.tun() else {
+            return Verdict::Open;
+        };
+        if !Self::device_agrees(tun) {
+            return Verdict::Misfit;
+        }
+        // INVARIANT: All but the lock, which only makes the answer current; the file is open and
+        // its device was read just now.
+        let device = TunDevice {
+            tfile: self.tfile,
+            tun,
+            rcu: &rcu,
+        };
+        // A file that was detached says nothing; it wakes nobody either.
+        if consume::Device::owns_queue(&device) {
+            Verdict::Fits
+        } else {
+            Verdict::Open
         }
     }
 
     /// Whether the device that we find in a `struct tun_struct` has that structure for its
     /// private part, and whether that part has the size we think.
     ///
-    /// # Safety
-    ///
-    /// `tun` must have been reached in the current RCU read-side critical section.
+    /// That `struct tun_file` has our size does not say that all its members are where we have
+    /// them: only the build ID does. So nothing is followed here that might not be a pointer.
     #[cold]
-    unsafe fn compare_device(tun: NonNull<private::tun_struct>) -> bool {
-        // SAFETY: By the safety contract; were the structure shorter than ours, this would still
-        // read within the tens of kilobytes that follow `dev`.
-        let dev = unsafe { addr_of!((*tun.as_ptr()).dev).read_volatile() };
-        let dev: *mut bindings::net_device = dev.cast();
-        // Only an address is computed here: `priv` is an array at the end of the device.
-        let private = (dev as usize).wrapping_add(offset_of!(bindings::net_device, priv_));
-        if private != tun.as_ptr() as usize {
+    fn device_agrees(tun: NonNull<private::tun_struct>) -> bool {
+        let tun = tun.as_ptr() as usize;
+        let dev = tun.wrapping_add(offset_of!(private::tun_struct, dev)) as *const usize;
+        let Some(dev) = read_untrusted(dev) else {
             return false;
-        }
-        // SAFETY: A device whose private part lies where this device's would is this device.
-        let length = unsafe { addr_of!((*dev).priv_len).read() };
-        length as usize == size_of::<private::tun_struct>()
+        };
+        let length = dev.wrapping_add(offset_of!(bindings::net_device, priv_len)) as *const u32;
+        dev.wrapping_add(offset_of!(bindings::net_device, priv_)) == tun
+            && read_untrusted(length) == u32::try_from(size_of::<private::tun_struct>()).ok()
     }
 
     /// The device's structure, NULL once the device is gone.

@@ -44,18 +44,15 @@ static inline enum vhost_net_consumer vhost_net_consumer_of(struct file *file)
  * @n: the most to take
  *
  * Context: vhost's worker.
- * Return: How many entries were taken; 0 if the file was turned away.
+ * Return: How many entries were taken; a negative errno if the file was turned
+ *	away, and then nothing was taken.
  */
 static inline int vhost_net_consume(enum vhost_net_consumer consumer,
 				    struct file *file, void **array, int n)
 {
-	int taken;
-
 	if (consumer == VHOST_NET_CONSUMER_TUN)
-		taken = tun_ring_consume_batched(file, array, n);
-	else
-		taken = tap_ring_consume_batched(file, array, n);
-	return taken > 0 ? taken : 0;
+		return tun_ring_consume_batched(file, array, n);
+	return tap_ring_consume_batched(file, array, n);
 }
 
 /**

@@ -30,8 +30,14 @@ identifier sk, nvq, file, rxq;
 	...
 	rxq->head = 0;
 +	if (nvq->consumer != VHOST_NET_CONSUMER_KERNEL) {
-+		rxq->tail = vhost_net_consume(nvq->consumer, file, rxq->queue, VHOST_NET_BATCH);
-+		return rxq->tail;
++		int taken = vhost_net_consume(nvq->consumer, file, rxq->queue, VHOST_NET_BATCH);
++
++		if (likely(taken >= 0)) {
++			rxq->tail = taken;
++			return taken;
++		}
++		/* Turned away after all: as without tuntap_ring from here on. */
++		nvq->consumer = VHOST_NET_CONSUMER_KERNEL;
 +	}
 	spin_lock(&nvq->rx_ring->consumer_lock);
 	...

@@ -7,6 +7,7 @@
 #include <linux/netdevice.h>
 #include <linux/ptr_ring.h>
 #include <linux/tuntap_ring.h>
+#include <linux/uaccess.h>
 #include <net/sock.h>
 
 #include "helpers.h"

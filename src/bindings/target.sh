@@ -51,7 +51,9 @@ case $file in
 *.ko.zst) zstd -qdc "$file" > "$scratch/object" ;;
 *.ko.gz) gzip -dc "$file" > "$scratch/object" ;;
 *)
-	[ -n "$vmlinux" ] || fail "no $module.ko and no vmlinux for $release: neither in $objtree nor in /lib/modules/$release; install or build that kernel's modules"
+	grep -q -i "^CONFIG_$module=y" "$objtree/include/config/auto.conf" ||
+		fail "no $module.ko for $release: neither in $objtree nor in /lib/modules/$release; install or build that kernel's modules"
+	[ -n "$vmlinux" ] || fail "$module is built in, but there is no vmlinux in $objtree"
 	file=$vmlinux
 	cp "$vmlinux" "$scratch/object"
 	;;

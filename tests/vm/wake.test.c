@@ -460,6 +460,44 @@ TEST_F_TIMEOUT(offsets, hand_back_then_dry, 120)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
+/*
+ * As wake.not_while_full_again, but with some room by the time that the first
+ * consumer goes on: too little for a wake, and what was freed before the other
+ * one's wake counts no more.
+ */
+TEST_F(offsets, not_before_half_again)
+{
+	unsigned int total = 0;
+	struct reader first = { .end = self->end, .total = &total };
+	pthread_t thread;
+
+	set_txqueuelen(DEVICE, 64);
+	run("tc qdisc replace dev " DEVICE " root pfifo limit 1000");
+	SEND(128);
+	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+
+	hold_next_consumer(self->watch);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, consume_all, &first));
+	ASSERT_TRUE(POLL(watched(self->watch).is_held));
+	ASSERT_EQ(0, consume(self->end, 64, NULL, 0));
+	ASSERT_TRUE(POLL(!look_at_ring(self->end).has_room &&
+			 is_stopped(DEVICE, 0)));
+	self->seen = 64;
+	CONSUME(16, 16);
+	ASSERT_TRUE(look_at_ring(self->end).has_room);
+	ASSERT_TRUE(watched(self->watch).is_held);
+	release_consumer(self->watch);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(64, total);
+	EXPECT_EQ(1, watched(self->watch).wakes);
+	EXPECT_TRUE(is_stopped(DEVICE, 0));
+
+	CONSUME(16, 16);
+	EXPECT_EQ(2, watched(self->watch).wakes);
+	EXPECT_FALSE(is_stopped(DEVICE, 0));
+	CONSUME(32, 64);
+}
+
 /* The count since the last wake is the one that read() uses too. */
 TEST_F(offsets, read_shares_the_count)
 {
