@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Our export against tun's own way, on two tun files: what 7.3's vhost-net does
+ * under the consumer lock, __ptr_ring_consume_batched() and tun_wake_queue().
+ *
+ *                   +--> ours   --> tun_ring_consume_batched() ------+
+ *   tun_net_xmit() -+                                                +-> equal?
+ *                   +--> theirs --> __ptr_ring_consume_batched(), ---+
+ *                                   tun_wake_queue()
+ *
+ * By design ours differs in what is counted: slots freed, and not entries
+ * consumed. So tun_wake_queue() is told the slots freed here, if there are any
+ * or the ring is dry, and cons_cnt, the queue's state and its wakes have to
+ * agree exactly. How far that is from tun's own count is checked as well: less
+ * than a batch, either way, since the queue was stopped. Where entries were
+ * handed back in between it is not: ptr_ring_unconsume() frees slots that we
+ * never count.
+ */
+
+#include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <linux/math64.h>
+#include <linux/mman.h>
+#include <linux/rtnetlink.h>
+#include <linux/skbuff.h>
+#include <linux/tuntap_ring.h>
+#include <linux/uaccess.h>
+
+#include "kunit.h"
+
+#define MOST_SLOTS	1024
+#define MOST_ASKED	128
+
+struct side {
+	struct file *file;
+	struct net_device *dev;
+	struct netdev_queue *queue;
+	struct ptr_ring *ring;
+	int *cons_cnt;
+	void *out[MOST_ASKED];
+};
+
+struct sides {
+	struct kunit *test;
+	struct rnd_state rnd;
+	unsigned long step;
+	struct side ours;
+	struct side theirs;
+	u32 sent;
+
+	/* Entries consumed since the stop; -1 where that was not followed. */
+	int consumed_since;
+
+	unsigned long consumed;
+	unsigned long wakes;
+	unsigned long handed_back;
+	int furthest_ahead;
+	int furthest_behind;
+};
+
+#define FAIL(s, fmt, ...)						\
+	KUNIT_FAIL_AND_ABORT((s)->test,					\
+		"step %lu, ring of %d by %d, head %d, tail %d: " fmt,	\
+		(s)->step, (s)->theirs.ring->size,			\
+		(s)->theirs.ring->batch,				\
+		(s)->theirs.ring->consumer_head,			\
+		(s)->theirs.ring->consumer_tail, ##__VA_ARGS__)
+
+static void close_file(void *file)
+{
+	filp_close(file, NULL);
+}
+
+static void put_device_of(void *dev)
+{
+	dev_put(dev);
+}
+
+static void open_tap(struct kunit *test, struct side *side)
+{
+	struct ifreq ifr = {
+		.ifr_name = "kunit%d",
+		.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE,
+	};
+	void __user *user;
+
+	side->file = filp_open("/dev/net/tun", O_RDWR, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, side->file);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, close_file,
+							   side->file));
+
+	/* The driver takes its requests from user space only. */
+	user = (void __user *)kunit_vm_mmap(test, NULL, 0, PAGE_SIZE,
+					    PROT_READ | PROT_WRITE,
+					    MAP_ANONYMOUS | MAP_PRIVATE, 0);
+	KUNIT_ASSERT_NOT_NULL(test, (void __force *)user);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE((unsigned long)user));
+	KUNIT_ASSERT_EQ(test, 0, copy_to_user(user, &ifr, sizeof(ifr)));
+	KUNIT_ASSERT_EQ(test, 0,
+			side->file->f_op->unlocked_ioctl(side->file, TUNSETIFF,
+							 (unsigned long)user));
+	KUNIT_ASSERT_EQ(test, 0, copy_from_user(&ifr, user, sizeof(ifr)));
+
+	side->dev = dev_get_by_name(&init_net, ifr.ifr_name);
+	KUNIT_ASSERT_NOT_NULL(test, side->dev);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, put_device_of,
+							   side->dev));
+	side->queue = netdev_get_tx_queue(side->dev, 0);
+	side->ring = tun_get_tx_ring(side->file);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, side->ring);
+	side->cons_cnt = tuntap_ring_kunit_cons_cnt(side->ring);
+
+	rtnl_lock();
+	KUNIT_EXPECT_EQ(test, 0, dev_open(side->dev, NULL));
+	rtnl_unlock();
+}
+
+/* A queue that was not followed, or has just been woken by somebody. */
+static void forget(struct sides *s)
+{
+	s->consumed_since = netif_tx_queue_stopped(s->theirs.queue) ? -1 : 0;
+}
+
+static int transmit(struct sides *s, struct side *side)
+{
+	struct sk_buff *skb = alloc_skb(ETH_ZLEN, GFP_KERNEL);
+	int ret;
+
+	KUNIT_ASSERT_NOT_NULL(s->test, skb);
+	skb_put_zero(skb, ETH_ZLEN);
+	skb_reset_mac_header(skb);
+	skb->dev = side->dev;
+	skb->mark = s->sent;
+	local_bh_disable();
+	ret = side->dev->netdev_ops->ndo_start_xmit(skb, side->dev);
+	local_bh_enable();
+	return ret;
+}
+
+static void send(struct sides *s)
+{
+	int n = magnitude(&s->rnd, 64);
+
+	while (n--) {
+		int ours, theirs;
+
+		/* Through the qdisc, but for some who pass it by. */
+		if (netif_tx_queue_stopped(s->theirs.queue) &&
+		    below(&s->rnd, 8))
+			return;
+		ours = transmit(s, &s->ours);
+		theirs = transmit(s, &s->theirs);
+		if (ours != theirs)
+			FAIL(s, "tun_net_xmit: %d, not %d", ours, theirs);
+		s->sent++;
+		if (theirs != NETDEV_TX_OK)
+			return;
+	}
+}
+
+static int consume_theirs(struct side *side, int n)
+{
+	struct ptr_ring *ring = side->ring;
+	int taken, freed;
+
+	spin_lock(&ring->consumer_lock);
+	freed = ring->consumer_head - ring->consumer_tail;
+	taken = __ptr_ring_consume_batched(ring, side->out, n);
+	freed += taken - (ring->consumer_head - ring->consumer_tail);
+	if (freed || __ptr_ring_empty(ring))
+		tun_wake_queue(side->file, freed);
+	spin_unlock(&ring->consumer_lock);
+	return taken;
+}
+
+/* How far is our count from the one that tun would have come to? */
+static void compare_counts(struct sides *s, int taken, bool was_stopped)
+{
+	int batch = s->ours.ring->batch, ahead;
+
+	if (!netif_tx_queue_stopped(s->ours.queue)) {
+		s->wakes += was_stopped;
+		s->consumed_since = 0;
+		return;
+	}
+	if (s->consumed_since < 0 || !netif_running(s->ours.dev))
+		return;
+	s->consumed_since += taken;
+	ahead = *s->ours.cons_cnt - s->consumed_since;
+	if (abs(ahead) >= batch)
+		FAIL(s, "%d entries since the stop, but cons_cnt is %d",
+		     s->consumed_since, *s->ours.cons_cnt);
+	s->furthest_ahead = max(s->furthest_ahead, ahead);
+	s->furthest_behind = max(s->furthest_behind, -ahead);
+}
+
+static u32 mark_of(const void *entry)
+{
+	return ((const struct sk_buff *)entry)->mark;
+}
+
+static void consume(struct sides *s)
+{
+	bool was_stopped = netif_tx_queue_stopped(s->ours.queue);
+	int n = magnitude(&s->rnd, MOST_ASKED), back = 0, ours, theirs, i;
+
+	ours = tun_ring_consume_batched(s->ours.file, s->ours.out, n);
+	theirs = consume_theirs(&s->theirs, n);
+	if (ours != theirs)
+		FAIL(s, "consuming %d: %d, not %d", n, ours, theirs);
+	for (i = 0; i < ours; i++)
+		if (mark_of(s->ours.out[i]) != mark_of(s->theirs.out[i]))
+			FAIL(s, "consuming %d: frame %u, not %u", n,
+			     mark_of(s->ours.out[i]), mark_of(s->theirs.out[i]));
+	s->consumed += ours;
+	compare_counts(s, ours, was_stopped);
+
+	if (!below(&s->rnd, 16))
+		back = below(&s->rnd, ours + 1);
+	for (i = 0; i < ours - back; i++) {
+		tun_ptr_free(s->ours.out[i]);
+		tun_ptr_free(s->theirs.out[i]);
+	}
+	if (back) {
+		ptr_ring_unconsume(s->ours.ring, s->ours.out + i, back,
+				   tun_ptr_free);
+		ptr_ring_unconsume(s->theirs.ring, s->theirs.out + i, back,
+				   tun_ptr_free);
+		s->handed_back += back;
+		forget(s);
+	}
+}
+
+/* As `ip link set txqueuelen`. */
+static void resize(struct sides *s)
+{
+	unsigned int size = magnitude(&s->rnd, MOST_SLOTS);
+
+	rtnl_lock();
+	s->ours.dev->tx_queue_len = size;
+	call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN, s->ours.dev);
+	s->theirs.dev->tx_queue_len = size;
+	call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN, s->theirs.dev);
+	rtnl_unlock();
+	forget(s);
+}
+
+static void go_up_or_down(struct sides *s)
+{
+	bool is_up = netif_running(s->ours.dev);
+
+	rtnl_lock();
+	if (is_up) {
+		dev_close(s->ours.dev);
+		dev_close(s->theirs.dev);
+	} else {
+		KUNIT_EXPECT_EQ(s->test, 0, dev_open(s->ours.dev, NULL));
+		KUNIT_EXPECT_EQ(s->test, 0, dev_open(s->theirs.dev, NULL));
+	}
+	rtnl_unlock();
+	forget(s);
+}
+
+static void operate(struct sides *s)
+{
+	/* A device that is down stays so for a while, but not for long. */
+	if (!below(&s->rnd, netif_running(s->ours.dev) ? 65536 : 64))
+		return go_up_or_down(s);
+
+	switch (below(&s->rnd, 512)) {
+	case 0:
+		return resize(s);
+	case 1 ... 200:
+		return send(s);
+	default:
+		return consume(s);
+	}
+}
+
+static void check(struct sides *s)
+{
+	const struct ptr_ring *a = s->ours.ring, *b = s->theirs.ring;
+	int i;
+
+	if (a->consumer_head != b->consumer_head ||
+	    a->consumer_tail != b->consumer_tail ||
+	    a->producer != b->producer || a->size != b->size)
+		FAIL(s, "head %d, tail %d, producer %d, size %d in ours",
+		     a->consumer_head, a->consumer_tail, a->producer, a->size);
+	for (i = 0; i < a->size; i++)
+		if (!a->queue[i] != !b->queue[i])
+			FAIL(s, "slot %d is %s", i,
+			     a->queue[i] ? "occupied" : "free");
+	if (*s->ours.cons_cnt != *s->theirs.cons_cnt)
+		FAIL(s, "cons_cnt is %d, not %d", *s->ours.cons_cnt,
+		     *s->theirs.cons_cnt);
+	if (netif_tx_queue_stopped(s->ours.queue) !=
+	    netif_tx_queue_stopped(s->theirs.queue))
+		FAIL(s, "our queue is %s",
+		     netif_tx_queue_stopped(s->ours.queue) ? "stopped" :
+							     "running");
+}
+
+static void as_tun_wake_queue(struct kunit *test)
+{
+	struct sides *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
+	unsigned long operations = tuntap_ring_kunit_operations / 10;
+	u64 start, took;
+
+	KUNIT_ASSERT_NOT_NULL(test, s);
+	s->test = test;
+	tuntap_ring_kunit_randomize(test, &s->rnd);
+	open_tap(test, &s->ours);
+	open_tap(test, &s->theirs);
+
+	start = ktime_get_ns();
+	resize(s);
+	for (; s->step < operations; s->step++) {
+		operate(s);
+		check(s);
+		if (!(s->step % 256))
+			cond_resched();
+	}
+	took = div_u64(ktime_get_ns() - start, NSEC_PER_MSEC);
+	kunit_info(test, "%lu operations in %llu ms: %u frames, %lu consumed, %lu handed back, %lu wakes; cons_cnt at most %d ahead of tun's, and %d behind",
+		   s->step, took, s->sent, s->consumed, s->handed_back,
+		   s->wakes, s->furthest_ahead, s->furthest_behind);
+	if (operations < 100000)
+		return;
+	KUNIT_EXPECT_GT(test, s->consumed, 0);
+	KUNIT_EXPECT_GT(test, s->handed_back, 0);
+	KUNIT_EXPECT_GT(test, s->wakes, 0);
+}
+
+static struct kunit_case tun_cases[] = {
+	KUNIT_CASE_SLOW(as_tun_wake_queue),
+	{}
+};
+
+static struct kunit_suite tun_suite = {
+	.name = "tuntap_ring_as_tun",
+	.test_cases = tun_cases,
+};
+
+kunit_test_suite(tun_suite);

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Those around the consumer, step by step as the kernel has them.
+//!
+//! A step is one access that other actors can see or influence, and what it makes no difference to
+//! do together with it: taking a lock before it, what only the holder of the lock can see, and
+//! dropping the lock after it (movers, in Lipton's sense).
+//!
+//! C sources: `drivers/net/tun.c` and `include/linux/ptr_ring.h` of Linux 7.3.
+
+use crate::{
+    script::Breach,
+    world::{Actor, FREE, Holder, IDLE, MOST_SLOTS, State, after},
+};
+
+/// What an actor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A sender that looks whether the queue is stopped, then calls `tun_net_xmit()`. One is a
+    /// qdisc, which has one dequeuer at a time; two bypass it and race.
+    Sender,
+    /// `tun_xdp_xmit()`: fills the ring, never looks at the queue.
+    XdpSender,
+    /// `ip link set down`, then `up`, again and again: `tun_net_close()` and `tun_net_open()`.
+    Link,
+    /// Another file is detached, and its slot, queue 0, becomes this file's, which had queue 1.
+    TakeOver,
+    /// This file is detached, by `TUNSETQUEUE`, and its slot becomes another file's, which stops
+    /// the queue as it likes.
+    Detach,
+    /// The device is removed: `tfile->tun` becomes NULL, and after a grace period the device is
+    /// freed.
+    Remove,
+    /// `tun_force_wake_queue()`, at any time.
+    ForceWake,
+    /// `tun_queue_resize()` to any size up to this one.
+    Resize(u8),
+    /// tun's own `read()`: consumes one, as C does, and wakes by its own rules.
+    Reader,
+    /// Something that is not backpressure stops the queue.
+    Stopper,
+}
+
+/// What holds in the whole of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// A sender may find the ring full though the queue was running.
+    pub(crate) drops_allowed: bool,
+    /// Somebody changes whose queue is whose. Where nobody does, asking for that is no step of its
+    /// own, and so for the next two.
+    pub(crate) owner_changes: bool,
+    /// Somebody changes whether the device runs.
+    pub(crate) running_changes: bool,
+    /// Somebody takes the device away.
+    pub(crate) device_changes: bool,
+    /// The count of freed slots is not followed beyond this.
+    pub(crate) most_count: u8,
+}
+
+/// What one step came to.
+pub(crate) enum Step {
+    /// Done; the text is for a trace.
+    Done(String),
+    /// The actor has nothing to do, or waits for a lock.
+    Blocked,
+    /// A property was broken.
+    Broken(Breach),
+}
+
+impl Kind {
+    /// How many ways there are to go on from any state.
+    pub(crate) fn choices(self) -> u8 {
+        match self {
+            Self::Sender | Self::TakeOver => 2,
+            Self::Resize(most) => most + 1,
+            _ => 1,
+        }
+    }
+
+    /// Whether the actor can stay where it is for good.
+    pub(crate) fn rests(self, actor: Actor) -> bool {
+        match self {
+            Self::Link => matches!(actor.step, 0 | 3),
+            Self::TakeOver => matches!(actor.step, 0 | 4),
+            Self::Detach | Self::Remove => matches!(actor.step, 0 | 2),
+            _ => actor.step == 0,
+        }
+    }
+
+    /// Makes the next step of actor `me`, in the way `choice`.
+    pub(crate) fn step(self, s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
+        let mut actor = s.actors[usize::from(me)];
+        let holder = Holder::Actor(me);
+        if actor.step > 0 && choice > 0 {
+            return Step::Blocked;
+        }
+        let done = match self {
+            Self::Sender => return sender(s, me, choice, rules),
+            Self::XdpSender => xdp_sender(s, holder),
+            Self::Link => link(s, &mut actor),
+            Self::TakeOver => take_over(s, &mut actor, choice),
+            Self::Detach => detach(s, &mut actor),
+            Self::Remove => remove(s, &mut actor),
+            Self::ForceWake => force_wake(s),
+            Self::Resize(_) => resize(s, &mut actor, choice),
+            Self::Reader => reader(s, &mut actor, holder, rules),
+            Self::Stopper => {
+                if s.stopped[0] {
+                    None
+                } else {
+                    s.stopped[0] = true;
+                    Some("stops the queue")
+                }
+            }
+        };
+        s.actors[usize::from(me)] = actor;
+        match done {
+            Some(text) => Step::Done(format!("{self:?}: {text}")),
+            None => Step::Blocked,
+        }
+    }
+}
+
+/// Takes a lock if it is free.
+fn take(lock: &mut Holder, holder: Holder) -> bool {
+    let free = *lock == Holder::Nobody;
+    if free {
+        *lock = holder;
+    }
+    free
+}
+
+/// Both locks could be taken, for a step that also drops them.
+fn both_free(s: &State) -> bool {
+    s.consumer_lock == Holder::Nobody && s.producer_lock == Holder::Nobody
+}
+
+/// Drops what locks are held.
+fn drop_locks(s: &mut State, holder: Holder) {
+    for lock in [&mut s.consumer_lock, &mut s.producer_lock] {
+        if *lock == holder {
+            *lock = Holder::Nobody;
+        }
+    }
+}
+
+/// `__ptr_ring_produce()`, under the producer lock. Between its look at the slot and its write
+/// nobody else writes that slot: it is free, and only a producer fills a free slot.
+fn produce(s: &mut State) -> bool {
+    let room = s.has_room() == Some(true);
+    if room {
+        s.slots[usize::from(s.producer)] = s.next_in;
+        s.next_in = after(s.next_in + 1, 0);
+        s.producer = s.following(s.producer);
+    }
+    room
+}
+
+fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
+    let holder = Holder::Actor(me);
+    let mut actor = s.actors[usize::from(me)];
+    // The queue that it sends to.
+    let queue = usize::from(if actor.step == 0 { choice } else { actor.note });
+    let (step, text) = match actor.step {
+        // The qdisc's look at the queue. Sending to a slot that is another file's is no concern
+        // of this ring.
+        0 if s.owned[queue] && !s.stopped[queue] => {
+            actor.note = choice;
+            (if rules.owner_changes { 1 } else { 2 }, "sees the queue running")
+        }
+        // `rcu_dereference(tun->tfiles[txq])`
+        1 => (if s.owned[queue] { 2 } else { 0 }, "finds the file"),
+        2 if take(&mut s.producer_lock, holder) => {
+            let produced = produce(s);
+            if !produced && s.size > 0 && !rules.drops_allowed {
+                return Step::Broken(Breach::new("no-drop", "a full ring below a running queue"));
+            }
+            let text = if produced { "produces" } else { "finds the ring full, and drops" };
+            (if rules.running_changes { 3 } else { 4 }, text)
+        }
+        3 => (if s.running { 4 } else { 0 }, "asks whether the device runs"),
+        // A ring without slots is never full: that is -EINVAL.
+        4 if s.has_room() == Some(false) => (5, "sees that the next slot is occupied"),
+        4 => (0, "sees that the next slot is free"),
+        5 => {
+            s.stopped[queue] = true;
+            (6, "stops the queue")
+        }
+        6 if s.has_room() == Some(true) => (7, "sees that the next slot is free by now"),
+        6 => (0, "sees that the next slot is still occupied"),
+        7 => {
+            s.stopped[queue] = false;
+            (0, "wakes the queue")
+        }
+        _ => return Step::Blocked,
+    };
+    actor.step = step;
+    if step == 0 {
+        actor = Actor::default();
+        drop_locks(s, holder);
+    }
+    s.actors[usize::from(me)] = actor;
+    Step::Done(format!("sender {me}: {text}"))
+}
+
+fn xdp_sender(s: &mut State, holder: Holder) -> Option<&'static str> {
+    if !take(&mut s.producer_lock, holder) {
+        return None;
+    }
+    let room = produce(s);
+    drop_locks(s, holder);
+    // A try that fails changes nothing.
+    room.then_some("produces")
+}
+
+fn link(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
+    let text = match actor.step {
+        0 => {
+            s.running = false;
+            "the device is not running"
+        }
+        1 if both_free(s) => {
+            s.count = 0;
+            "takes and drops both locks"
+        }
+        2 => {
+            s.stopped = [true; 2];
+            s.closed = true;
+            "stops all queues"
+        }
+        3 => {
+            s.running = true;
+            s.closed = false;
+            "the device is running"
+        }
+        4 => {
+            s.stopped = [false; 2];
+            actor.step = 0;
+            return Some("starts all queues");
+        }
+        _ => return None,
+    };
+    actor.step += 1;
+    Some(text)
+}
+
+/// `__tun_detach()` of the file that had queue 0; this one has the last queue, 1. The grace period
+/// in it is not waited for here, so what it excludes is searched, too.
+fn take_over(s: &mut State, actor: &mut Actor, choice: u8) -> Option<&'static str> {
+    let text = match actor.step {
+        0 => {
+            // As the other file's producer left it.
+            s.stopped[0] = choice == 1;
+            s.owned[0] = true;
+            if choice == 1 {
+                "slot 0 is this file's, too, and the queue is stopped"
+            } else {
+                "slot 0 is this file's, too, and the queue is running"
+            }
+        }
+        1 if s.consumer_lock == Holder::Nobody => {
+            s.queue_index = 0;
+            s.count = 0;
+            "the file's queue is 0"
+        }
+        2 => {
+            s.owned[1] = false;
+            "slot 1 is nobody's"
+        }
+        3 if both_free(s) => {
+            s.count = 0;
+            if s.running && s.is_dry() {
+                s.stopped[0] = false;
+            }
+            "wakes the queue if the ring is dry"
+        }
+        _ => return None,
+    };
+    actor.step += 1;
+    Some(text)
+}
+
+fn detach(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
+    let text = match actor.step {
+        0 if s.consumer_lock == Holder::Nobody => {
+            // Under this file's consumer lock.
+            s.owned[0] = false;
+            "the slot is another file's"
+        }
+        1 => {
+            s.stopped[0] = true;
+            "the other file's producer stops the queue"
+        }
+        _ => return None,
+    };
+    actor.step += 1;
+    Some(text)
+}
+
+fn remove(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
+    let text = match actor.step {
+        0 => {
+            s.attached = false;
+            "tfile->tun is NULL"
+        }
+        // `synchronize_net()`, for those who may have seen the device before. Senders are gone by
+        // then, too.
+        1 if !s.consumer.rcu => {
+            s.gone = true;
+            s.owned = [false; 2];
+            "the device is freed"
+        }
+        _ => return None,
+    };
+    actor.step += 1;
+    Some(text)
+}
+
+fn force_wake(s: &mut State) -> Option<&'static str> {
+    if !both_free(s) {
+        return None;
+    }
+    s.count = 0;
+    if s.running {
+        s.stopped[usize::from(s.queue_index)] = false;
+    }
+    Some("wakes the queue")
+}
+
+/// `ptr_ring_resize_multiple_bh()`, then `tun_force_wake_queue()`.
+fn resize(s: &mut State, actor: &mut Actor, size: u8) -> Option<&'static str> {
+    if actor.step == 1 {
+        let woken = force_wake(s);
+        actor.step -= u8::from(woken.is_some());
+        return woken;
+    }
+    if size == s.size || !both_free(s) {
+        return None;
+    }
+    let kept = after(s.next_in, s.next_out).min(size);
+    s.slots = [FREE; MOST_SLOTS];
+    for number in 0..kept {
+        s.slots[usize::from(number)] = after(s.next_out + number, 0);
+    }
+    s.next_in = after(s.next_out + kept, 0);
+    s.size = size;
+    s.producer = if kept >= size { 0 } else { kept };
+    (s.head, s.tail) = (0, 0);
+    // As `__ptr_ring_set_size()` has it, of a batch that is 2 for rings of this size.
+    s.batch = if size >= 4 { 2 } else { 1 };
+    actor.step = 1;
+    Some("replaces the array")
+}
+
+/// `tun_ring_consume()` with `__tun_wake_queue()`.
+fn reader(s: &mut State, actor: &mut Actor, holder: Holder, rules: Rules) -> Option<&'static str> {
+    let queue = usize::from(s.queue_index);
+    Some(match actor.step {
+        0 if !s.is_dry() && take(&mut s.consumer_lock, holder) => {
+            // The slot at the head stays as it is as long as the lock is held.
+            let next = s.head + 1;
+            let free = next - s.tail >= s.batch || next >= s.size;
+            *actor = Actor {
+                step: 1,
+                // One more than the end of what is to be freed, or nothing is.
+                note: if free { next + 1 } else { 0 },
+            };
+            "takes the consumer lock"
+        }
+        // `__ptr_ring_zero_tail()`, backwards
+        1 if actor.note > s.tail + 1 => {
+            actor.note -= 1;
+            s.slots[usize::from(actor.note - 1)] = FREE;
+            "frees a slot"
+        }
+        1 => {
+            let next = s.head + 1;
+            if actor.note > 0 {
+                s.tail = next;
+            }
+            s.head = next;
+            if next >= s.size {
+                (s.head, s.tail) = (0, 0);
+            }
+            s.next_out = after(s.next_out + 1, 0);
+            *actor = Actor { step: 2, note: 0 };
+            "moves the head"
+        }
+        2 => {
+            if s.running && s.owned[queue] {
+                actor.step = 3;
+            } else {
+                actor.step = 0;
+                drop_locks(s, holder);
+            }
+            "asks whether the queue is its own"
+        }
+        3 => {
+            if s.stopped[queue] {
+                s.count = (s.count + 1).min(rules.most_count);
+                actor.step = 4;
+            } else {
+                actor.step = 0;
+                drop_locks(s, holder);
+            }
+            "looks at the queue"
+        }
+        4 => {
+            if s.count >= s.size / 2 || s.is_dry() {
+                s.stopped[queue] = false;
+                s.count = 0;
+            }
+            actor.step = 0;
+            drop_locks(s, holder);
+            "wakes the queue if enough were consumed"
+        }
+        _ => return None,
+    })
+}
+
+/// Hands entries back: `ptr_ring_unconsume()`, which vhost calls with what is left of its array
+/// when the backend goes.
+pub(crate) fn unconsume(s: &mut State, count: u8) {
+    if s.size == 0 {
+        return;
+    }
+    for index in s.tail..s.head {
+        s.slots[usize::from(index)] = FREE;
+    }
+    s.tail = s.head;
+    for _ in 0..count {
+        let head = s.head.checked_sub(1).unwrap_or(s.size - 1);
+        if s.slots[usize::from(head)] != FREE {
+            // What is left does not fit, and is destroyed.
+            return;
+        }
+        s.next_out = after(s.next_out.wrapping_sub(1), 0);
+        s.slots[usize::from(head)] = s.next_out;
+        s.head = head;
+        s.tail = head;
+    }
+}
+
+/// Whether nothing happens any more unless the consumer is called, or somebody comes along.
+pub(crate) fn at_rest(s: &State, actors: &[Kind]) -> bool {
+    s.consumer.place == IDLE
+        && actors.iter().zip(&s.actors).all(|(kind, &actor)| kind.rests(actor))
+}

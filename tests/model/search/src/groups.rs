@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is searched: groups of runs that have their actors in common.
+
+use crate::{
+    actors::Kind,
+    explore::Config,
+    world::MOST_SLOTS,
+};
+use std::ops::RangeInclusive;
+
+/// A number of entries to call for.
+enum Ask {
+    Zero,
+    Two,
+    /// More than there are slots.
+    More,
+}
+
+/// Runs that share their actors, for a range of sizes and batches.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) sizes: RangeInclusive<u8>,
+    pub(crate) batches: RangeInclusive<u8>,
+    actors: &'static [Kind],
+    hand_back: bool,
+    drops_allowed: bool,
+    backpressure: bool,
+    has_queue: bool,
+    counts: bool,
+    /// For how many entries the consumer calls, beside 1 and as many as there are slots.
+    asks: &'static [Ask],
+}
+
+/// A group of one sender that loses nothing, and nobody else.
+const PLAIN: Group = Group {
+    name: "one-sender",
+    about: "one sender above, as a qdisc is; it never finds the ring full",
+    sizes: 0..=MOST_SLOTS as u8,
+    batches: 1..=4,
+    actors: &[Kind::Sender],
+    hand_back: false,
+    drops_allowed: false,
+    backpressure: true,
+    has_queue: true,
+    counts: true,
+    asks: &[Ask::Zero, Ask::Two, Ask::More],
+};
+
+/// Every group.
+pub(crate) const GROUPS: &[Group] = &[
+    PLAIN,
+    Group {
+        name: "one-sender-size-1",
+        about: "the same, in a ring of one slot",
+        sizes: 1..=1,
+        ..PLAIN
+    },
+    Group {
+        name: "two-senders",
+        about: "two senders that bypass the qdisc, and race",
+        actors: &[Kind::Sender, Kind::Sender],
+        drops_allowed: true,
+        asks: &[Ask::Two],
+        ..PLAIN
+    },
+    Group {
+        name: "xdp",
+        about: "one sender, and XDP, which never looks at the queue",
+        actors: &[Kind::Sender, Kind::XdpSender],
+        drops_allowed: true,
+        sizes: 0..=8,
+        ..PLAIN
+    },
+    Group {
+        name: "hand-back",
+        about: "entries are handed back by ptr_ring_unconsume(), any number of the last call's",
+        hand_back: true,
+        drops_allowed: true,
+        asks: &[Ask::Two],
+        ..PLAIN
+    },
+    Group {
+        name: "hand-back-two-senders",
+        about: "the same, below two senders",
+        sizes: 0..=6,
+        actors: &[Kind::Sender, Kind::Sender],
+        hand_back: true,
+        drops_allowed: true,
+        asks: &[Ask::Two],
+        ..PLAIN
+    },
+    Group {
+        name: "take-over",
+        about: "another file is detached, and this one gets its queue, stopped or not",
+        actors: &[Kind::Sender, Kind::TakeOver],
+        drops_allowed: true,
+        asks: &[],
+        ..PLAIN
+    },
+    Group {
+        name: "take-over-hand-back",
+        about: "the same, with entries handed back",
+        sizes: 0..=6,
+        actors: &[Kind::Sender, Kind::TakeOver],
+        hand_back: true,
+        drops_allowed: true,
+        asks: &[Ask::Two],
+        ..PLAIN
+    },
+    Group {
+        name: "detach",
+        about: "this file is detached, and its queue becomes another's",
+        actors: &[Kind::Sender, Kind::Detach],
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "remove",
+        about: "the device is removed",
+        actors: &[Kind::Sender, Kind::Remove],
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "link",
+        about: "the link goes down and up",
+        actors: &[Kind::Sender, Kind::Link],
+        drops_allowed: true,
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "link-two-senders",
+        about: "the same, below two senders",
+        sizes: 0..=4,
+        actors: &[Kind::Sender, Kind::Sender, Kind::Link],
+        drops_allowed: true,
+        asks: &[Ask::Two],
+        ..PLAIN
+    },
+    Group {
+        name: "force-wake",
+        about: "tun_force_wake_queue() at any time",
+        actors: &[Kind::Sender, Kind::ForceWake],
+        drops_allowed: true,
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "resize",
+        about: "the ring is resized to any size from 0 to 6",
+        sizes: 0..=6,
+        batches: 2..=2,
+        actors: &[Kind::Sender, Kind::Resize(6)],
+        drops_allowed: true,
+        ..PLAIN
+    },
+    Group {
+        name: "reader",
+        about: "tun's own read() consumes, too",
+        actors: &[Kind::Sender, Kind::Reader],
+        drops_allowed: true,
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "uncounted",
+        about: "a device that keeps no count of freed slots, as tap's",
+        counts: false,
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "foreign",
+        about: "no backpressure, and something else stops the queue: it stays stopped",
+        actors: &[Kind::Sender, Kind::Stopper],
+        drops_allowed: true,
+        backpressure: false,
+        sizes: 0..=6,
+        ..PLAIN
+    },
+    Group {
+        name: "no-queue",
+        about: "the device has no such queue, as a tap file beyond its device's",
+        has_queue: false,
+        sizes: 0..=6,
+        ..PLAIN
+    },
+];
+
+impl Group {
+    /// For how many entries the consumer calls.
+    pub(crate) fn asks(&self) -> &'static str {
+        match self.asks.len() {
+            0 => "1 and size",
+            1 => "1, 2 and size",
+            _ => "0, 1, 2, size and size + 1",
+        }
+    }
+
+    /// Its runs, the small ones first.
+    pub(crate) fn configs(&self) -> Vec<Config> {
+        let mut configs = Vec::new();
+        for size in self.sizes.clone() {
+            for batch in self.batches.clone() {
+                let mut asks = vec![1, size.max(1)];
+                asks.extend(self.asks.iter().map(|ask| match ask {
+                    Ask::Zero => 0,
+                    Ask::Two => 2,
+                    Ask::More => size + 1,
+                }));
+                asks.sort_unstable();
+                asks.dedup();
+                configs.push(Config {
+                    size,
+                    batch,
+                    asks,
+                    hand_back: self.hand_back,
+                    actors: self.actors.to_vec(),
+                    drops_allowed: self.drops_allowed,
+                    backpressure: self.backpressure,
+                    has_queue: self.has_queue,
+                    counts: self.counts,
+                });
+            }
+        }
+        configs
+    }
+}

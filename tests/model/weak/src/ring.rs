@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ring, device and queue on loom, the producer of Linux 7.3, and the traits of `consume.rs`.
+//!
+//! Where a kernel primitive has no exact counterpart in C11, the weaker one is taken, so that more
+//! executions are checked than the kernel allows:
+//!
+//! - `READ_ONCE()`, `WRITE_ONCE()`, `set_bit()`, `test_bit()`: relaxed. So is `test_and_clear_bit()`,
+//!   which the kernel orders fully.
+//! - The address dependency from slot to payload: the slot is read relaxed, and one acquire fence
+//!   stands before the payloads are read, after the whole call, where it orders nothing inside of it.
+//! - `smp_mb__after_atomic()`, `smp_mb()`: a sequentially consistent fence.
+//! - The two spinlocks: loom's mutex. What only their holder touches (tail, count, the producer's
+//!   index) is kept where loom does not look, as the lock orders it.
+//! - RCU: a device is never freed here. That it is not used after a grace period is for the types
+//!   (nothing outlives `with_device()`), for `../search`, and for the litmus test `detach-wake`.
+//! - Bottom halves: a thread takes the part of the softirq, at any time.
+
+use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Mutex, Notify,
+        atomic::{AtomicBool, AtomicUsize, Ordering::{Acquire, Relaxed, Release, SeqCst}, fence},
+    },
+};
+use std::sync::atomic::{AtomicBool as Ghost, AtomicUsize as Held};
+
+/// A slot: 0, or the number of an entry, from 1.
+pub(crate) struct Slot(pub(crate) AtomicUsize);
+
+/// All that is shared.
+pub(crate) struct World {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) batch: usize,
+    pub(crate) head: AtomicUsize,
+    pub(crate) consumer_lock: Mutex<()>,
+    pub(crate) producer_lock: Mutex<()>,
+    /// Under the consumer lock, as `count`.
+    pub(crate) tail: Held,
+    pub(crate) count: Held,
+    /// Under the producer lock, as `next`.
+    producer: Held,
+    /// How many entries were produced.
+    next: Held,
+    pub(crate) stopped: AtomicBool,
+    pub(crate) running: AtomicBool,
+    pub(crate) owned: AtomicBool,
+    /// By the number of the entry, less 1.
+    payloads: Vec<UnsafeCell<usize>>,
+    /// What the consumer waits for when the ring is dry: `sk_data_ready()`.
+    pub(crate) data: Notify,
+    /// What the senders wait for when the queue is stopped: that the qdisc is scheduled.
+    pub(crate) scheduled: Vec<Notify>,
+    /// Senders that are done.
+    pub(crate) done: Held,
+    /// Nobody changes `running` or `owned`, so they need not be looked at.
+    quiet: bool,
+    /// The queues were stopped by taking the link down: no wake may follow.
+    pub(crate) closed: Ghost,
+    /// The queue is another file's: no wake may follow.
+    pub(crate) detached: Ghost,
+}
+
+impl World {
+    /// An empty ring, its indices at `offset`.
+    pub(crate) fn new(size: usize, batch: usize, offset: usize, senders: usize, entries: usize, quiet: bool) -> Self {
+        Self {
+            slots: (0..size).map(|_| Slot(AtomicUsize::new(0))).collect(),
+            batch,
+            head: AtomicUsize::new(offset),
+            consumer_lock: Mutex::new(()),
+            producer_lock: Mutex::new(()),
+            tail: Held::new(offset),
+            count: Held::new(0),
+            producer: Held::new(offset),
+            next: Held::new(1),
+            stopped: AtomicBool::new(false),
+            running: AtomicBool::new(true),
+            owned: AtomicBool::new(true),
+            payloads: (0..entries).map(|_| UnsafeCell::new(0)).collect(),
+            data: Notify::new(),
+            scheduled: (0..senders).map(|_| Notify::new()).collect(),
+            quiet,
+            done: Held::new(0),
+            closed: Ghost::new(false),
+            detached: Ghost::new(false),
+        }
+    }
+
+    /// `__ptr_ring_check_produce() == 0`, under the producer lock.
+    pub(crate) fn has_room(&self) -> bool {
+        self.slots[self.producer.load(Relaxed)].0.load(Relaxed) == 0
+    }
+
+    /// Lets the senders look at the queue again.
+    fn schedule(&self) {
+        self.scheduled.iter().for_each(Notify::notify);
+    }
+
+    /// `netif_running()`
+    pub(crate) fn is_running(&self) -> bool {
+        self.quiet || self.running.load(Relaxed)
+    }
+
+    /// The slot in `tun->tfiles` is this file's.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.quiet || self.owned.load(Relaxed)
+    }
+
+    /// `netif_tx_wake_queue()`
+    fn wake_queue(&self) {
+        if self.stopped.swap(false, Relaxed) {
+            self.schedule();
+        }
+    }
+
+    /// The consumer's wake, and what must hold then.
+    pub(crate) fn wake(&self) {
+        assert!(self.has_room(), "[no-wake-while-full]");
+        assert!(!self.closed.load(Relaxed), "[running]");
+        assert!(!self.detached.load(Relaxed), "[ownership]");
+        self.wake_queue();
+    }
+
+    /// `__ptr_ring_produce()`, under the producer lock.
+    fn produce(&self) -> bool {
+        let room = self.has_room();
+        if room {
+            let number = self.next.fetch_add(1, Relaxed);
+            // The skb is written by the sender before; here, where its number is known.
+            // Nobody else has the entry yet.
+            self.payloads[number - 1].with_mut(|payload| write(payload, number));
+            // smp_wmb()
+            fence(Release);
+            let index = self.producer.load(Relaxed);
+            self.slots[index].0.store(number, Relaxed);
+            self.producer.store((index + 1) % self.slots.len(), Relaxed);
+        }
+        room
+    }
+
+    /// `tun_net_xmit()`: whether the entry went into the ring.
+    fn xmit(&self) -> bool {
+        let lock = self.producer_lock.lock().expect("no thread panicked");
+        let produced = self.produce();
+        if self.is_running() && !self.has_room() {
+            self.stopped.store(true, Relaxed);
+            // smp_mb__after_atomic()
+            fence(SeqCst);
+            if self.has_room() {
+                self.wake_queue();
+            }
+        }
+        drop(lock);
+        // sk_data_ready()
+        self.data.notify();
+        produced
+    }
+
+    /// A thread that sends `count` entries, each when the queue is running; one of these alone is
+    /// a qdisc. Returns how many were dropped.
+    pub(crate) fn sender(&self, me: usize, count: usize) -> usize {
+        let mut dropped = 0;
+        'sending: for _ in 0..count {
+            while self.stopped.load(Relaxed) {
+                if self.closed.load(Relaxed) || self.detached.load(Relaxed) {
+                    break 'sending;
+                }
+                self.scheduled[me].wait();
+            }
+            if !self.is_owned() {
+                break;
+            }
+            dropped += usize::from(!self.xmit());
+        }
+        if !self.quiet || self.scheduled.len() > 1 {
+            self.done.fetch_add(1, Relaxed);
+            self.data.notify();
+        }
+        dropped
+    }
+
+    /// `ip link set down`
+    pub(crate) fn link_down(&self) {
+        self.running.store(false, Relaxed);
+        let consumer = self.consumer_lock.lock().expect("no thread panicked");
+        let producer = self.producer_lock.lock().expect("no thread panicked");
+        self.count.store(0, Relaxed);
+        drop(producer);
+        drop(consumer);
+        self.closed.store(true, Relaxed);
+        self.stopped.store(true, Relaxed);
+        self.schedule();
+    }
+
+    /// Detaching this file: its slot becomes another's, whose producer stops the queue.
+    pub(crate) fn detach(&self) {
+        let consumer = self.consumer_lock.lock().expect("no thread panicked");
+        self.owned.store(false, Relaxed);
+        self.detached.store(true, Relaxed);
+        drop(consumer);
+        self.stopped.store(true, Relaxed);
+        self.schedule();
+    }
+
+    /// What the consumer got: each entry once, in order, with what the sender wrote to it.
+    pub(crate) fn check_taken(&self, taken: &[usize], before: usize) {
+        // The address dependency, for all of them.
+        fence(Acquire);
+        for (place, &entry) in taken.iter().enumerate() {
+            assert_eq!(entry, before + place + 1, "[conservation]");
+            assert_eq!(self.payloads[entry - 1].with(read), entry, "[payload]");
+        }
+    }
+}
+
+/// Writes what loom says nobody else accesses.
+#[expect(unsafe_code, reason = "loom's cell lends raw pointers")]
+fn write(payload: *mut usize, number: usize) {
+    // SAFETY: loom's `with_mut()` has checked that nobody else accesses the cell, which is there.
+    unsafe { payload.write(number) };
+}
+
+/// Reads what loom says nobody else writes.
+#[expect(unsafe_code, reason = "loom's cell lends raw pointers")]
+fn read(payload: *const usize) -> usize {
+    // SAFETY: loom's `with()` has checked that nobody else writes the cell, which is there.
+    unsafe { payload.read() }
+}
+
+/// A copy of the code under test: takes up to that many entries, and returns them.
+pub(crate) type Adapter = fn(&World, usize) -> Vec<usize>;
+
+/// The first entries of an array that was all NULL once.
+#[expect(unsafe_code, reason = "`MaybeUninit` is what the code under test takes")]
+pub(crate) fn addresses(out: &[core::mem::MaybeUninit<*mut core::ffi::c_void>], taken: usize) -> Vec<usize> {
+    let taken = out.iter().take(taken);
+    // SAFETY: The caller initialised all elements, and what is initialised stays so.
+    taken.map(|entry| unsafe { entry.assume_init() }.addr()).collect()
+}
+
+/// Implements the traits of the module `consume` beside it. There is one such module for each copy
+/// of the code under test, with traits of its own.
+#[macro_export]
+macro_rules! adapter {
+    () => {
+        use core::{ffi::c_void, mem::MaybeUninit, ptr, ptr::NonNull};
+        use loom::sync::{MutexGuard, atomic::Ordering::Relaxed};
+        use $crate::ring::{Slot, World};
+
+        impl consume::Slot for Slot {
+            fn read(&self) -> Option<NonNull<c_void>> {
+                NonNull::new(ptr::without_provenance_mut(self.0.load(Relaxed)))
+            }
+
+            fn free(&self) {
+                self.0.store(0, Relaxed);
+            }
+        }
+
+        struct Ring<'a>(&'a World, MutexGuard<'a, ()>);
+
+        impl consume::Ring for Ring<'_> {
+            type Slot = Slot;
+            type Producer<'a>
+                = Producer<'a>
+            where
+                Self: 'a;
+
+            fn slots(&self) -> &[Slot] {
+                &self.0.slots
+            }
+
+            fn batch(&self) -> usize {
+                self.0.batch
+            }
+
+            fn head(&self) -> usize {
+                self.0.head.load(Relaxed)
+            }
+
+            fn publish_head(&self, head: usize) {
+                self.0.head.store(head, Relaxed);
+            }
+
+            fn tail(&self) -> usize {
+                self.0.tail.load(Relaxed)
+            }
+
+            fn set_tail(&self, tail: usize) {
+                self.0.tail.store(tail, Relaxed);
+            }
+
+            fn lock_producer(&self) -> Producer<'_> {
+                Producer(self.0, self.0.producer_lock.lock().expect("no thread panicked"))
+            }
+        }
+
+        struct Producer<'a>(&'a World, MutexGuard<'a, ()>);
+
+        impl consume::Producer for Producer<'_> {
+            fn has_room(&self) -> bool {
+                self.0.has_room()
+            }
+        }
+
+        struct Device<'a>(&'a World);
+
+        impl<'a> consume::Queue for Device<'a> {
+            fn is_stopped(&self) -> bool {
+                self.0.stopped.load(Relaxed)
+            }
+
+            fn wake(&self) {
+                self.0.wake();
+            }
+        }
+
+        impl<'a> consume::Device for Device<'a> {
+            type Queue = Device<'a>;
+
+            fn has_backpressure(&self) -> bool {
+                true
+            }
+
+            fn is_running(&self) -> bool {
+                self.0.is_running()
+            }
+
+            fn owns_queue(&self) -> bool {
+                self.0.is_owned()
+            }
+
+            fn queue(&self) -> Option<Device<'a>> {
+                Some(Device(self.0))
+            }
+
+            fn add_freed(&self, slots: usize) -> usize {
+                self.0.count.fetch_add(slots, Relaxed) + slots
+            }
+
+            fn reset_freed(&self) {
+                self.0.count.store(0, Relaxed);
+            }
+        }
+
+        struct Endpoint<'w>(&'w World);
+
+        impl<'w> consume::Endpoint for Endpoint<'w> {
+            type Ring<'a>
+                = Ring<'a>
+            where
+                Self: 'a;
+            type Device<'a> = Device<'a>;
+            type BottomHalvesOff = ();
+
+            fn lock(&self) -> Ring<'_> {
+                Ring(self.0, self.0.consumer_lock.lock().expect("no thread panicked"))
+            }
+
+            fn bottom_halves_off(&self) {}
+
+            fn with_device(&self, _ring: &Ring<'_>, look: impl FnOnce(Device<'_>) -> bool) -> bool {
+                look(Device(self.0))
+            }
+        }
+
+        fn call(world: &World, n: usize) -> Vec<usize> {
+            let mut out = vec![MaybeUninit::new(ptr::null_mut()); n];
+            let outcome = consume::consume_batched(&Endpoint(world), &mut out);
+            $crate::ring::addresses(&out, outcome.taken)
+        }
+
+        pub(crate) const ADAPTER: $crate::Adapter = call;
+    };
+}
