@@ -65,3 +65,22 @@ alone() {
 	flock --nonblock 8 ||
 		die "another demo or test runs in this checkout; wait for its end, or use another clone"
 }
+
+# What in a kernel log is a failure, whatever the tests say.
+REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|unreferenced object|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic'
+
+# verdict NAME: the status that the script of that name ended with in its guest; 1 if it did not come
+# to its end, or if the kernel log has a report
+verdict() {
+	local name=$1 log=$RESULTS/$1.dmesg status reports
+	# No result mark means failure.
+	if ! status=$(cat "$RESULTS/$name.status" 2>/dev/null) || [ ! -s "$log" ]; then
+		echo "${0##*/}: '$name' did not come to its end: a panic, a hang, or no boot" >&2
+		return 1
+	fi
+	if reports=$(grep -E "$REPORTS" "$log"); then
+		printf '%s: the kernel log (%s) has reports:\n%s\n' "${0##*/}" "$log" "$reports" >&2
+		return 1
+	fi
+	return "$status"
+}

@@ -30,16 +30,19 @@ static void free_device(void *dev)
 	free_netdev(dev);
 }
 
-struct net_device *tuntap_ring_kunit_device(struct kunit *test)
+struct net_device *tuntap_ring_kunit_device(struct kunit *test, int queues)
 {
-	struct net_device *dev = alloc_netdev(0, "kunit%d", NET_NAME_ENUM,
-					      ether_setup);
+	struct net_device *dev = alloc_netdev_mqs(0, "kunit%d", NET_NAME_ENUM,
+						  ether_setup, queues, 1);
+	int i;
 
 	KUNIT_ASSERT_NOT_NULL(test, dev);
 	KUNIT_ASSERT_EQ(test, 0,
 			kunit_add_action_or_reset(test, free_device, dev));
 	/* What registering and opening it would do, as far as we need it. */
-	RCU_INIT_POINTER(netdev_get_tx_queue(dev, 0)->qdisc, &noop_qdisc);
+	for (i = 0; i < queues; i++)
+		RCU_INIT_POINTER(netdev_get_tx_queue(dev, i)->qdisc,
+				 &noop_qdisc);
 	set_bit(__LINK_STATE_START, &dev->state);
 	return dev;
 }

@@ -48,8 +48,8 @@ extern unsigned long tuntap_ring_kunit_seed;
 /* Seeds a test, and says with what. */
 void tuntap_ring_kunit_randomize(struct kunit *test, struct rnd_state *rnd);
 
-/* A device with one queue, up, not registered; freed with the test. */
-struct net_device *tuntap_ring_kunit_device(struct kunit *test);
+/* A device that is up, though not registered; freed with the test. */
+struct net_device *tuntap_ring_kunit_device(struct kunit *test, int queues);
 
 /* Entries are numbers, as pointers; never NULL. */
 static inline void *number_to_entry(unsigned long number)

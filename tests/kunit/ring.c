@@ -301,7 +301,7 @@ static struct twins *make_twins(struct kunit *test, int size)
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->theirs, size, GFP_KERNEL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, cleanup_ring,
 							   &t->theirs));
-	t->dev = tuntap_ring_kunit_device(test);
+	t->dev = tuntap_ring_kunit_device(test, 1);
 	t->queue = netdev_get_tx_queue(t->dev, 0);
 	t->end = (struct tuntap_ring_kunit_end) {
 		.ring = &t->ours,
@@ -423,8 +423,38 @@ static void nothing_to_take(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, consume_pair(t, 64));
 }
 
+/*
+ * A file may have a higher index than its device has queues. There are queues
+ * behind the last one here, so that a bound that is not kept is seen.
+ */
+static void index_beyond_the_queues(struct kunit *test)
+{
+	struct twins *t = make_twins(test, 4);
+	struct tuntap_ring_kunit_outcome outcome;
+	const int queues = 4;
+	int i;
+
+	t->end.dev = tuntap_ring_kunit_device(test, queues);
+	t->end.dev->num_tx_queues = 1;
+	for (i = 0; i < queues; i++)
+		netif_tx_stop_queue(&t->end.dev->_tx[i]);
+	for (i = queues - 1; i >= 0; i--) {
+		t->end.queue_index = i;
+		KUNIT_EXPECT_EQ(test, 0, ptr_ring_produce(&t->ours, t));
+		KUNIT_EXPECT_EQ(test, 1, tuntap_ring_kunit_consume(&t->end,
+								   t->out, 64,
+								   &outcome));
+		KUNIT_EXPECT_EQ(test, outcome.wake,
+				i ? WAKE_NOT_NEEDED : WAKE_DONE);
+		KUNIT_EXPECT_EQ(test, netif_tx_queue_stopped(&t->end.dev->_tx[i]),
+				!!i);
+	}
+	t->end.dev->num_tx_queues = queues;
+}
+
 static struct kunit_case ring_cases[] = {
 	KUNIT_CASE(nothing_to_take),
+	KUNIT_CASE(index_beyond_the_queues),
 	KUNIT_CASE(every_small_ring),
 	KUNIT_CASE_SLOW(random_operations),
 	{}

@@ -22,8 +22,14 @@
 
 #define MOST_ASKED	64
 
-/* Without an entry consumed for so long, the test has come to a halt. */
-#define PATIENCE	(60 * HZ)
+/* Without an entry for so many seconds, the test has come to a halt. */
+#define PATIENCE	20
+
+/*
+ * After so many seconds no more is produced: on a host that is busy a ring of
+ * one entry takes its time, as each entry waits for two threads to be run.
+ */
+#define DURATION	2
 
 struct threads {
 	struct kunit *test;
@@ -31,13 +37,21 @@ struct threads {
 	struct ptr_ring ring;
 	struct tuntap_ring_kunit_end end;
 	struct netdev_queue *queue;
-	struct task_struct *producer;
+	struct task_struct *other;
+
+	/* How many are to be produced, before this time. */
 	unsigned long entries;
+	unsigned long deadline;
 
 	/* The producer's, whom the other side asks when it is done. */
 	unsigned long produced;
 	unsigned long found_no_room;
 	unsigned long stops;
+
+	/* Where there are two consumers: which entries were handed out. */
+	unsigned long *seen;
+	atomic_long_t taken;
+	atomic_long_t twice;
 
 	/* The consumer's. */
 	void *out[MOST_ASKED];
@@ -54,28 +68,32 @@ static void count_lost(void *entry)
 	lost++;
 }
 
-static int produce(void *data)
+/* One entry, unless the queue is stopped or there are enough. */
+static bool produce(struct threads *t)
 {
-	struct threads *t = data;
+	int ret;
 
+	if (time_after(jiffies, t->deadline))
+		WRITE_ONCE(t->entries, t->produced);
+	if (t->produced == t->entries || netif_tx_queue_stopped(t->queue))
+		return false;
+	spin_lock_bh(&t->ring.producer_lock);
+	ret = produce_and_stop(&t->ring, number_to_entry(t->produced), t->queue,
+			       true);
+	t->stops += netif_tx_queue_stopped(t->queue);
+	spin_unlock_bh(&t->ring.producer_lock);
+	if (ret)
+		t->found_no_room++;
+	else
+		WRITE_ONCE(t->produced, t->produced + 1);
+	return true;
+}
+
+static int keep_producing(void *data)
+{
 	while (!kthread_should_stop()) {
-		int ret;
-
-		if (t->produced == t->entries ||
-		    netif_tx_queue_stopped(t->queue)) {
+		if (!produce(data))
 			cpu_relax();
-			cond_resched();
-			continue;
-		}
-		spin_lock_bh(&t->ring.producer_lock);
-		ret = produce_and_stop(&t->ring, number_to_entry(t->produced),
-				       t->queue, true);
-		t->stops += netif_tx_queue_stopped(t->queue);
-		spin_unlock_bh(&t->ring.producer_lock);
-		if (ret)
-			t->found_no_room++;
-		else
-			WRITE_ONCE(t->produced, t->produced + 1);
 		cond_resched();
 	}
 	return 0;
@@ -86,13 +104,13 @@ static void cleanup_ring(void *ring)
 	ptr_ring_cleanup(ring, NULL);
 }
 
-static void stop_producer(void *data)
+static void stop_other(void *data)
 {
 	struct threads *t = data;
 
-	if (t->producer)
-		kthread_stop(t->producer);
-	t->producer = NULL;
+	if (t->other)
+		kthread_stop(t->other);
+	t->other = NULL;
 }
 
 /*
@@ -112,7 +130,13 @@ static bool is_left_behind(struct threads *t)
 	return ret;
 }
 
-static void set_up(struct kunit *test, struct threads *t, int size)
+static unsigned long enough(void)
+{
+	return max(tuntap_ring_kunit_operations / 20, 1000UL);
+}
+
+static void set_up(struct kunit *test, struct threads *t, int size,
+		   int (*other)(void *data))
 {
 	struct net_device *dev;
 
@@ -120,12 +144,12 @@ static void set_up(struct kunit *test, struct threads *t, int size)
 		kunit_skip(test, "one CPU only");
 	t->test = test;
 	lost = 0;
-	t->entries = max(tuntap_ring_kunit_operations / 100, 1000UL);
+	t->entries = enough();
 	tuntap_ring_kunit_randomize(test, &t->rnd);
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->ring, size, GFP_KERNEL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, cleanup_ring,
 							   &t->ring));
-	dev = tuntap_ring_kunit_device(test);
+	dev = tuntap_ring_kunit_device(test, 1);
 	t->queue = netdev_get_tx_queue(dev, 0);
 	t->end = (struct tuntap_ring_kunit_end) {
 		.ring = &t->ring,
@@ -134,12 +158,16 @@ static void set_up(struct kunit *test, struct threads *t, int size)
 		.owner = true,
 	};
 	KUNIT_ASSERT_EQ(test, 0, set_cpus_allowed_ptr(current, cpumask_of(0)));
-	t->producer = kthread_create(produce, t, "kunit-producer");
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->producer);
-	kthread_bind(t->producer, cpumask_next(0, cpu_online_mask));
-	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, stop_producer,
-							   t));
-	wake_up_process(t->producer);
+	t->other = kthread_create(other, t, "kunit");
+	if (IS_ERR(t->other)) {
+		t->other = NULL;
+		KUNIT_FAIL_AND_ABORT(test, "no second thread");
+	}
+	kthread_bind(t->other, cpumask_next(0, cpu_online_mask));
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, stop_other, t));
+	t->deadline = jiffies + DURATION * HZ;
+	wake_up_process(t->other);
 }
 
 /* One call; returns how many entries it took. */
@@ -182,16 +210,16 @@ static void run(struct kunit *test, int size, bool hands_back)
 	unsigned long last;
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
-	set_up(test, t, size);
+	set_up(test, t, size, keep_producing);
 	last = jiffies;
-	while (t->next != t->entries) {
+	while (t->next != READ_ONCE(t->entries)) {
 		int taken = consume(t);
 
 		if (hands_back && taken && !below(&t->rnd, 4))
 			hand_back(t, taken);
 		if (taken)
 			last = jiffies;
-		else if (time_after(jiffies, last + PATIENCE))
+		else if (time_after(jiffies, last + PATIENCE * HZ))
 			KUNIT_FAIL_AND_ABORT(test, "no entry after %lu (%lu produced), the queue %s",
 					     t->next, READ_ONCE(t->produced),
 					     netif_tx_queue_stopped(t->queue) ?
@@ -199,7 +227,7 @@ static void run(struct kunit *test, int size, bool hands_back)
 		cond_resched();
 	}
 	took = div_u64(ktime_get_ns() - start, NSEC_PER_MSEC);
-	stop_producer(t);
+	stop_other(t);
 
 	kunit_info(test, "%lu entries in %llu ms: %lu stops, %lu wakes, %lu withheld, %lu lost when handed back",
 		   t->entries, took, t->stops, t->wakes, t->withheld, lost);
@@ -211,6 +239,77 @@ static void run(struct kunit *test, int size, bool hands_back)
 		KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
 		KUNIT_EXPECT_EQ(test, 0, lost);
 	}
+}
+
+/* Marks what was taken; each consumer gets its part of it in order. */
+static int take_and_mark(struct threads *t, void **out, unsigned long *next)
+{
+	struct tuntap_ring_kunit_outcome outcome;
+	int taken, i;
+
+	taken = tuntap_ring_kunit_consume(&t->end, out, MOST_ASKED, &outcome);
+	for (i = 0; i < taken; i++) {
+		unsigned long number = entry_to_number(out[i]);
+
+		if (number < *next || number >= t->entries ||
+		    test_and_set_bit(number, t->seen))
+			atomic_long_inc(&t->twice);
+		*next = number + 1;
+	}
+	atomic_long_add(taken, &t->taken);
+	return taken;
+}
+
+static int consume_as_well(void *data)
+{
+	struct threads *t = data;
+	void *out[MOST_ASKED];
+	unsigned long next = 0;
+
+	while (!kthread_should_stop()) {
+		if (!take_and_mark(t, out, &next))
+			cpu_relax();
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Each entry goes to one of two consumers, who both go at it all the time. */
+static void two_consumers(struct kunit *test)
+{
+	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	unsigned long last = jiffies, mine = 0;
+	int taken;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	t->seen = kunit_kcalloc(test, BITS_TO_LONGS(enough()), sizeof(long),
+				GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, t->seen);
+	set_up(test, t, *(const int *)test->param_value, consume_as_well);
+	while (atomic_long_read(&t->taken) < t->entries &&
+	       !atomic_long_read(&t->twice)) {
+		int n = MOST_ASKED;
+
+		while (n-- && produce(t))
+			last = jiffies;
+		taken = take_and_mark(t, t->out, &t->next);
+		if (taken)
+			last = jiffies;
+		mine += taken;
+		if (time_after(jiffies, last + PATIENCE * HZ))
+			KUNIT_FAIL_AND_ABORT(test, "%ld of %lu entries, and no more",
+					     atomic_long_read(&t->taken),
+					     t->entries);
+		cond_resched();
+	}
+	stop_other(t);
+	kunit_info(test, "%lu entries, %lu to the other consumer, %lu stops",
+		   t->entries, t->entries - mine, t->stops);
+	KUNIT_EXPECT_EQ(test, 0, atomic_long_read(&t->twice));
+	KUNIT_EXPECT_EQ(test, t->entries, atomic_long_read(&t->taken));
+	KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
+	KUNIT_EXPECT_TRUE(test, ptr_ring_empty(&t->ring));
+	KUNIT_EXPECT_FALSE(test, netif_tx_queue_stopped(t->queue));
 }
 
 static const int sizes[] = {
@@ -238,6 +337,8 @@ static struct kunit_case threads_cases[] = {
 	KUNIT_CASE_PARAM_ATTR(one_producer, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE_PARAM_ATTR(one_producer_and_hand_back, ring_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	KUNIT_CASE_PARAM_ATTR(two_consumers, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	{}
 };

@@ -18,6 +18,7 @@
  */
 
 #include <linux/fs.h>
+#include <linux/fs_struct.h>
 #include <linux/if_tun.h>
 #include <linux/math64.h>
 #include <linux/mman.h>
@@ -71,6 +72,19 @@ static void close_file(void *file)
 	filp_close(file, NULL);
 }
 
+static struct file *open_tun(struct kunit *test)
+{
+	struct file *file;
+
+	/* A kernel thread sees no files of its own. */
+	scoped_with_init_fs()
+		file = filp_open("/dev/net/tun", O_RDWR, 0);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, close_file, file));
+	return file;
+}
+
 static void put_device_of(void *dev)
 {
 	dev_put(dev);
@@ -84,10 +98,7 @@ static void open_tap(struct kunit *test, struct side *side)
 	};
 	void __user *user;
 
-	side->file = filp_open("/dev/net/tun", O_RDWR, 0);
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, side->file);
-	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, close_file,
-							   side->file));
+	side->file = open_tun(test);
 
 	/* The driver takes its requests from user space only. */
 	user = (void __user *)kunit_vm_mmap(test, NULL, 0, PAGE_SIZE,
@@ -332,7 +343,20 @@ static void as_tun_wake_queue(struct kunit *test)
 	KUNIT_EXPECT_GT(test, s->wakes, 0);
 }
 
+/* A file that was opened, and no more: no ring, no device. */
+static void without_a_device(struct kunit *test)
+{
+	struct file *file = open_tun(test);
+	void *out[MOST_ASKED];
+	int i;
+
+	for (i = 0; i < 3; i++)
+		KUNIT_EXPECT_EQ(test, 0,
+				tun_ring_consume_batched(file, out, MOST_ASKED));
+}
+
 static struct kunit_case tun_cases[] = {
+	KUNIT_CASE(without_a_device),
 	KUNIT_CASE_SLOW(as_tun_wake_queue),
 	{}
 };
