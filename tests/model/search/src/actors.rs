@@ -166,7 +166,10 @@ fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
         // of this ring.
         0 if s.owned[queue] && !s.stopped[queue] => {
             actor.note = choice;
-            (if rules.owner_changes { 1 } else { 2 }, "sees the queue running")
+            (
+                if rules.owner_changes { 1 } else { 2 },
+                "sees the queue running",
+            )
         }
         // `rcu_dereference(tun->tfiles[txq])`
         1 => (if s.owned[queue] { 2 } else { 0 }, "finds the file"),
@@ -175,10 +178,17 @@ fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
             if !produced && s.size > 0 && !rules.drops_allowed {
                 return Step::Broken(Breach::new("no-drop", "a full ring below a running queue"));
             }
-            let text = if produced { "produces" } else { "finds the ring full, and drops" };
+            let text = if produced {
+                "produces"
+            } else {
+                "finds the ring full, and drops"
+            };
             (if rules.running_changes { 3 } else { 4 }, text)
         }
-        3 => (if s.running { 4 } else { 0 }, "asks whether the device runs"),
+        3 => (
+            if s.running { 4 } else { 0 },
+            "asks whether the device runs",
+        ),
         // A ring without slots is never full: that is -EINVAL.
         4 if s.has_room() == Some(false) => (5, "sees that the next slot is occupied"),
         4 => (0, "sees that the next slot is free"),
@@ -444,5 +454,8 @@ pub(crate) fn unconsume(s: &mut State, count: u8) {
 /// Whether nothing happens any more unless the consumer is called, or somebody comes along.
 pub(crate) fn at_rest(s: &State, actors: &[Kind]) -> bool {
     s.consumer.place == IDLE
-        && actors.iter().zip(&s.actors).all(|(kind, &actor)| kind.rests(actor))
+        && actors
+            .iter()
+            .zip(&s.actors)
+            .all(|(kind, &actor)| kind.rests(actor))
 }

@@ -39,11 +39,16 @@ pub(crate) fn large(number: u8) -> usize {
 }
 
 /// The addresses of the first entries of an array that was all NULL once.
-#[expect(unsafe_code, reason = "`MaybeUninit` is what the code under test takes")]
+#[expect(
+    unsafe_code,
+    reason = "`MaybeUninit` is what the code under test takes"
+)]
 pub(crate) fn addresses(out: &[MaybeUninit<*mut c_void>], taken: usize) -> Vec<usize> {
     let taken = out.iter().take(taken);
     // SAFETY: The caller initialised all elements, and what is initialised stays so.
-    taken.map(|entry| unsafe { entry.assume_init() }.addr()).collect()
+    taken
+        .map(|entry| unsafe { entry.assume_init() }.addr())
+        .collect()
 }
 
 /// Implements the traits of the module `consume` beside it. There is one such module for each copy
@@ -59,7 +64,9 @@ macro_rules! adapter {
 
         impl consume::Slot for Slot {
             fn read(&self) -> Option<NonNull<c_void>> {
-                NonNull::new(ptr::without_provenance_mut(usize::from(ask(Access::Read(self.0)))))
+                NonNull::new(ptr::without_provenance_mut(usize::from(ask(Access::Read(
+                    self.0,
+                )))))
             }
 
             fn free(&self) {

@@ -119,7 +119,7 @@ impl Fingerprint {
         fingerprint.fold();
         fingerprint.fold();
         let [high, low] = fingerprint.hashes.map(u128::from);
-        high << 64 | low
+        (high << 64) | low
     }
 }
 
@@ -167,17 +167,21 @@ struct Choice {
 
 struct Search<'a> {
     config: &'a Config,
+    /// The property that counts where a wake breaks one: any, if there is none.
+    wanted: Option<&'a str>,
     rules: Rules,
-    tree: Tree,
+    tree: Tree<'a>,
     report: Report,
 }
 
-/// Explores all of it.
-pub(crate) fn explore(config: &Config, adapter: Adapter) -> Report {
+/// Explores all of it, up to the first breach. With a property that is wanted, a wake may break
+/// others before.
+pub(crate) fn explore(config: &Config, adapter: Adapter, wanted: Option<&str>) -> Report {
     let mut search = Search {
         config,
+        wanted,
         rules: config.rules(),
-        tree: Tree::new(adapter),
+        tree: Tree::new(adapter, wanted),
         report: Report::default(),
     };
     let mut seen = HashSet::<u128, BuildHasherDefault<Same>>::default();
@@ -185,7 +189,10 @@ pub(crate) fn explore(config: &Config, adapter: Adapter) -> Report {
     let mut ways: Vec<(u32, Choice)> = Vec::new();
     let mut queue = VecDeque::new();
     let alike = matches!(config.actors[..], [first, second, ..] if first == second);
-    let none = Choice { actor: 0, choice: 0 };
+    let none = Choice {
+        actor: 0,
+        choice: 0,
+    };
     for start in config.starts() {
         if seen.insert(Fingerprint::of(&start, alike)) {
             queue.push_back((start, ways.len(), 0));
@@ -261,7 +268,10 @@ impl Search<'_> {
             && self.config.backpressure
             && self.config.has_queue;
         if stalled {
-            return Err(Breach::new("liveness", "the ring is dry, and the queue stays stopped"));
+            return Err(Breach::new(
+                "liveness",
+                "the ring is dry, and the queue stays stopped",
+            ));
         }
         Ok(())
     }
@@ -304,14 +314,15 @@ impl Search<'_> {
             IDLE => self.tree.start(self.config.asks[usize::from(choice)]),
             place => place,
         };
-        // Whether an access was made that others could see.
+        // Whether an access was made that others could see, or a lock was dropped.
         let mut seen = false;
         let mut moved = false;
         loop {
             match self.tree.next(place) {
                 Next::Broken(breach) => return Step::Broken(breach.clone()),
                 Next::Returned(returned) => {
-                    self.report.withheld += u64::from(returned.wake == crate::script::Said::Withheld);
+                    self.report.withheld +=
+                        u64::from(returned.wake == crate::script::Said::Withheld);
                     let taken = returned.taken as u8;
                     if taken != s.consumer.passed {
                         let passed = s.consumer.passed;
@@ -328,7 +339,10 @@ impl Search<'_> {
                 }
                 &Next::Access(access) => {
                     let visible = self.can_be_seen(s, access);
-                    if visible && seen {
+                    // A lock may be taken as late as what follows it, but not as early as what
+                    // comes before.
+                    let takes = matches!(access, Access::Lock | Access::LockProducer);
+                    if (visible || takes) && seen {
                         s.consumer.place = place;
                         break;
                     }
@@ -350,7 +364,7 @@ impl Search<'_> {
                     if let Err(breach) = s.check() {
                         return Step::Broken(breach);
                     }
-                    seen |= visible;
+                    seen |= visible || matches!(access, Access::Unlock | Access::UnlockProducer);
                     moved = true;
                 }
             }
@@ -358,10 +372,10 @@ impl Search<'_> {
         Step::Done(String::new())
     }
 
-    /// Whether it matters when, relative to other actors' steps, an access is made. It does not
-    /// for taking a lock if the next access that can be seen follows at once, for what the lock
-    /// that is held keeps still, for dropping a lock, and for reading an occupied slot, which stays
-    /// as it is as long as the consumer lock is held.
+    /// Whether others could tell when, relative to their steps, an access is made. They cannot for
+    /// what the lock that is held keeps still, nor for reading an occupied slot, which stays as it
+    /// is as long as the consumer lock is held. Locks are taken and dropped with such an access:
+    /// taken right before one, dropped right after one.
     fn can_be_seen(&self, s: &State, access: Access) -> bool {
         match access {
             Access::Read(index) => s.slot(index).is_none_or(|entry| entry == FREE),
@@ -381,7 +395,10 @@ impl Search<'_> {
     fn access(&mut self, s: &mut State, access: Access) -> Result<Option<u8>, Breach> {
         let has_lock = |lock, what: &str| match lock {
             Holder::Consumer => Ok(()),
-            _ => Err(Breach::new("locks", format!("{access:?} without the {what} lock"))),
+            _ => Err(Breach::new(
+                "locks",
+                format!("{access:?} without the {what} lock"),
+            )),
         };
         if s.gone
             && matches!(
@@ -394,7 +411,10 @@ impl Search<'_> {
                     | Access::Wake(_)
             )
         {
-            return Err(Breach::new("rcu", format!("{access:?} of a device that was freed")));
+            return Err(Breach::new(
+                "locks",
+                format!("{access:?} of a device that was freed"),
+            ));
         }
         let answer = match access {
             Access::Lock => {
@@ -442,7 +462,10 @@ impl Search<'_> {
                 let consumed = if s.head == 0 { s.size } else { s.head };
                 let due = consumed.saturating_sub(s.tail) >= s.batch || s.head == 0;
                 if tail >= s.size || !due {
-                    return Err(Breach::new("geometry", format!("tail {tail}, head {}", s.head)));
+                    return Err(Breach::new(
+                        "geometry",
+                        format!("tail {tail}, head {}", s.head),
+                    ));
                 }
                 s.tail = tail;
                 0
@@ -508,7 +531,11 @@ impl Search<'_> {
                 "threshold",
             ),
         ];
-        match holds.into_iter().find(|&(holds, _)| !holds) {
+        let counts = |property| self.wanted.is_none_or(|wanted| wanted == property);
+        match holds
+            .into_iter()
+            .find(|&(holds, property)| !holds && counts(property))
+        {
             Some((_, property)) => Err(Breach::new(property, "a wake that must not be")),
             None => Ok(()),
         }

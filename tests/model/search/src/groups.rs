@@ -2,11 +2,7 @@
 
 //! What is searched: groups of runs that have their actors in common.
 
-use crate::{
-    actors::Kind,
-    explore::Config,
-    world::MOST_SLOTS,
-};
+use crate::{actors::Kind, explore::Config, world::MOST_SLOTS};
 use std::ops::RangeInclusive;
 
 /// A number of entries to call for.
@@ -52,12 +48,6 @@ const PLAIN: Group = Group {
 pub(crate) const GROUPS: &[Group] = &[
     PLAIN,
     Group {
-        name: "one-sender-size-1",
-        about: "the same, in a ring of one slot",
-        sizes: 1..=1,
-        ..PLAIN
-    },
-    Group {
         name: "two-senders",
         about: "two senders that bypass the qdisc, and race",
         actors: &[Kind::Sender, Kind::Sender],
@@ -70,7 +60,7 @@ pub(crate) const GROUPS: &[Group] = &[
         about: "one sender, and XDP, which never looks at the queue",
         actors: &[Kind::Sender, Kind::XdpSender],
         drops_allowed: true,
-        sizes: 0..=8,
+        asks: &[Ask::Two],
         ..PLAIN
     },
     Group {
@@ -84,11 +74,11 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "hand-back-two-senders",
         about: "the same, below two senders",
-        sizes: 0..=6,
         actors: &[Kind::Sender, Kind::Sender],
         hand_back: true,
         drops_allowed: true,
         asks: &[Ask::Two],
+        sizes: 0..=8,
         ..PLAIN
     },
     Group {
@@ -102,10 +92,10 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "take-over-hand-back",
         about: "the same, with entries handed back",
-        sizes: 0..=6,
         actors: &[Kind::Sender, Kind::TakeOver],
         hand_back: true,
         drops_allowed: true,
+        sizes: 0..=6,
         asks: &[Ask::Two],
         ..PLAIN
     },
@@ -113,14 +103,14 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "detach",
         about: "this file is detached, and its queue becomes another's",
         actors: &[Kind::Sender, Kind::Detach],
-        sizes: 0..=6,
+        asks: &[Ask::Two],
         ..PLAIN
     },
     Group {
         name: "remove",
         about: "the device is removed",
         actors: &[Kind::Sender, Kind::Remove],
-        sizes: 0..=6,
+        asks: &[Ask::Two],
         ..PLAIN
     },
     Group {
@@ -128,16 +118,16 @@ pub(crate) const GROUPS: &[Group] = &[
         about: "the link goes down and up",
         actors: &[Kind::Sender, Kind::Link],
         drops_allowed: true,
-        sizes: 0..=6,
+        asks: &[Ask::Two],
         ..PLAIN
     },
     Group {
         name: "link-two-senders",
         about: "the same, below two senders",
-        sizes: 0..=4,
         actors: &[Kind::Sender, Kind::Sender, Kind::Link],
         drops_allowed: true,
         asks: &[Ask::Two],
+        sizes: 0..=6,
         ..PLAIN
     },
     Group {
@@ -145,7 +135,7 @@ pub(crate) const GROUPS: &[Group] = &[
         about: "tun_force_wake_queue() at any time",
         actors: &[Kind::Sender, Kind::ForceWake],
         drops_allowed: true,
-        sizes: 0..=6,
+        asks: &[Ask::Two],
         ..PLAIN
     },
     Group {
@@ -169,7 +159,6 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "uncounted",
         about: "a device that keeps no count of freed slots, as tap's",
         counts: false,
-        sizes: 0..=6,
         ..PLAIN
     },
     Group {
@@ -178,14 +167,12 @@ pub(crate) const GROUPS: &[Group] = &[
         actors: &[Kind::Sender, Kind::Stopper],
         drops_allowed: true,
         backpressure: false,
-        sizes: 0..=6,
         ..PLAIN
     },
     Group {
         name: "no-queue",
         about: "the device has no such queue, as a tap file beyond its device's",
         has_queue: false,
-        sizes: 0..=6,
         ..PLAIN
     },
 ];
@@ -226,6 +213,8 @@ impl Group {
                 });
             }
         }
+        // Those first that a kernel can have.
+        configs.sort_by_key(|config| config.batch > (config.size / 2).max(1));
         configs
     }
 }

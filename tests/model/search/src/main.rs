@@ -4,10 +4,12 @@
 //! among its surroundings. See `../README.rst`.
 //!
 //! ```text
-//! search list            the groups, one a line
-//! search teeth           the mistakes and the groups that have to find them, one pair a line
-//! search check GROUP     searches a group; exits with 0 if all properties hold
-//! search tooth NAME GROUP    exits with 0 if the mistake is found as what it is
+//! search list                           the groups, one a line
+//! search check GROUP                    searches a group; exits with 0 if all properties hold
+//! search mutant NAME GROUP PROPERTY     exits with 0 if the mistake breaks that very property there,
+//!                                       and prints the shortest way to it
+//!
+//! JOBS=   how many runs to search at once (default: as many as there are processors)
 //! ```
 
 mod actors;
@@ -28,6 +30,7 @@ use adapter::Adapter;
 use explore::{Config, Report, explore};
 use groups::{GROUPS, Group};
 use std::{
+    collections::BTreeSet,
     env,
     process::ExitCode,
     sync::{
@@ -37,14 +40,13 @@ use std::{
     thread,
     time::Instant,
 };
-use variants::{Checker, TEETH};
 
 fn source(name: &str) -> Result<Adapter, String> {
-    match sources::SOURCES.iter().find(|source| source.0 == name) {
-        Some((_, Ok(adapter))) => Ok(*adapter),
-        Some((_, Err(error))) => Err(format!("{name}: {error}")),
-        None => Err(format!("{name}: no such copy of the source")),
-    }
+    sources::SOURCES
+        .iter()
+        .find(|source| source.0 == name)
+        .map(|source| source.1)
+        .ok_or_else(|| format!("{name}: no such copy of the source; was this built with MUTANTS=?"))
 }
 
 fn group(name: &str) -> Result<&'static Group, String> {
@@ -65,12 +67,22 @@ struct Sum {
     wakes: u64,
     withheld: u64,
     largest: u64,
-    /// The breach in the first run that has one.
+    /// The breach that was looked for, in the first run that has one.
     breach: Option<(usize, Report)>,
+    /// Other properties that were broken.
+    others: BTreeSet<&'static str>,
 }
 
-/// Explores the runs on all processors, up to the first breach.
-fn explore_all(configs: &[Config], adapter: Adapter) -> Sum {
+/// How many runs to search at once.
+fn jobs() -> usize {
+    env::var("JOBS")
+        .ok()
+        .and_then(|jobs| jobs.parse().ok())
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Explores the runs, up to the first breach: of any property, or of the one that is looked for.
+fn explore_all(configs: &[Config], adapter: Adapter, wanted: Option<&str>) -> Sum {
     let next = AtomicUsize::new(0);
     let sum = Mutex::new(Sum::default());
     let work = || {
@@ -79,7 +91,7 @@ fn explore_all(configs: &[Config], adapter: Adapter) -> Sum {
             let Some(config) = configs.get(index) else {
                 return;
             };
-            let report = explore(config, adapter);
+            let report = explore(config, adapter, wanted);
             let mut sum = sum.lock().expect("no other thread panics");
             sum.runs += 1;
             sum.states += report.states;
@@ -89,7 +101,11 @@ fn explore_all(configs: &[Config], adapter: Adapter) -> Sum {
             sum.wakes += report.wakes;
             sum.withheld += report.withheld;
             sum.largest = sum.largest.max(report.states);
-            if report.breach.is_some() {
+            if let Some((breach, _)) = &report.breach {
+                if wanted.is_some_and(|wanted| wanted != breach.property) {
+                    sum.others.insert(breach.property);
+                    continue;
+                }
                 next.store(configs.len(), Ordering::Relaxed);
                 if sum.breach.as_ref().is_none_or(|&(first, _)| index < first) {
                     sum.breach = Some((index, report));
@@ -98,7 +114,7 @@ fn explore_all(configs: &[Config], adapter: Adapter) -> Sum {
         }
     };
     thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        for _ in 0..jobs() {
             scope.spawn(work);
         }
     });
@@ -106,10 +122,10 @@ fn explore_all(configs: &[Config], adapter: Adapter) -> Sum {
 }
 
 /// Searches a group, and prints what it did.
-fn search(group: &Group, adapter: Adapter) -> Sum {
+fn search(group: &Group, adapter: Adapter, wanted: Option<&str>) -> Sum {
     let start = Instant::now();
     let configs = group.configs();
-    let sum = explore_all(&configs, adapter);
+    let sum = explore_all(&configs, adapter, wanted);
     println!("{}", group.about);
     println!(
         "rings of {} to {}, batches of {} to {}, every offset, calls for {}",
@@ -120,14 +136,16 @@ fn search(group: &Group, adapter: Adapter) -> Sum {
         group.asks()
     );
     println!(
-        "{} of {} runs, {} states (at most {} in one run), {} transitions, {} steps deep, {} call prefixes, \
-         {} wakes, {} withheld, {:.1} s",
+        "{} of {} runs, {} states (at most {} in one run), {} transitions, up to {} steps deep",
         sum.runs,
         configs.len(),
         sum.states,
         sum.largest,
         sum.transitions,
-        sum.depth,
+        sum.depth
+    );
+    println!(
+        "{} ways through a call, {} wakes, {} withheld, {:.1} s",
         sum.prefixes,
         sum.wakes,
         sum.withheld,
@@ -149,26 +167,24 @@ fn search(group: &Group, adapter: Adapter) -> Sum {
 }
 
 fn check(name: &str) -> Result<(), String> {
-    let sum = search(group(name)?, source("shipped")?);
+    let sum = search(group(name)?, source("shipped")?, None);
     match sum.breach {
         Some(_) => Err(format!("{name}: a property is broken")),
-        None => Ok(()),
+        None => {
+            println!("all properties hold");
+            Ok(())
+        }
     }
 }
 
-fn tooth(name: &str, in_group: &str) -> Result<(), String> {
-    let sum = search(group(in_group)?, source(name)?);
-    let expected = TEETH
-        .iter()
-        .filter(|tooth| tooth.name == name)
-        .flat_map(|tooth| tooth.found)
-        .find(|&&(checker, group, _)| checker == Checker::Search && group == in_group)
-        .ok_or_else(|| format!("{name}: not expected to be found in {in_group}"))?
-        .2;
-    match sum.breach.and_then(|(_, report)| report.breach) {
-        Some((breach, _)) if breach.property == expected => Ok(()),
-        Some((breach, _)) => Err(format!("{name}: broke {}, not {expected}", breach.property)),
-        None => Err(format!("{name}: survived; {expected} should have been found broken")),
+fn mutant(name: &str, in_group: &str, wanted: &str) -> Result<(), String> {
+    let sum = search(group(in_group)?, source(name)?, Some(wanted));
+    match sum.breach {
+        Some(_) => Ok(()),
+        None if sum.others.is_empty() => {
+            Err(format!("{name}: survived; it should have broken {wanted}"))
+        }
+        None => Err(format!("{name}: broke {:?}, not {wanted}", sum.others)),
     }
 }
 
@@ -181,19 +197,9 @@ fn main() -> ExitCode {
             GROUPS.iter().for_each(|group| println!("{}", group.name));
             Ok(())
         }
-        ["teeth"] => {
-            for tooth in TEETH {
-                for (checker, group, property) in tooth.found {
-                    if *checker == Checker::Search {
-                        println!("{} {group} {property}", tooth.name);
-                    }
-                }
-            }
-            Ok(())
-        }
         ["check", name] => check(name),
-        ["tooth", name, group] => tooth(name, group),
-        _ => Err("usage: search list | teeth | check GROUP | tooth NAME GROUP".to_owned()),
+        ["mutant", name, group, property] => mutant(name, group, property),
+        _ => Err("usage: search list | check GROUP | mutant NAME GROUP PROPERTY".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -158,7 +158,7 @@ pub(crate) fn quiet() {
 const MOST: usize = 400;
 
 /// Runs a call for `n` entries with answers to its first accesses.
-fn run(adapter: Adapter, n: usize, answers: Vec<u8>) -> Next {
+fn run(adapter: Adapter, wanted: Option<&str>, n: usize, answers: Vec<u8>) -> Next {
     SCRIPT.set(Script {
         answers,
         asked: Vec::new(),
@@ -168,12 +168,18 @@ fn run(adapter: Adapter, n: usize, answers: Vec<u8>) -> Next {
     RUNNING.set(false);
     let script = SCRIPT.take();
     if script.asked.len() > MOST {
-        return Next::Broken(Breach::new("locks", format!("more than {MOST} accesses in one call")));
+        return Next::Broken(Breach::new(
+            "locks",
+            format!("more than {MOST} accesses in one call"),
+        ));
     }
+    let counts = |breach: &Breach| wanted.is_none_or(|wanted| wanted == breach.property);
     match result {
         Err(payload) if payload.is::<GivenUp>() => {
             let last = script.asked.last().copied().expect("given up in an access");
-            audit(&script, last).map_or(Next::Access(last), Next::Broken)
+            audit(&script, last)
+                .filter(counts)
+                .map_or(Next::Access(last), Next::Broken)
         }
         Err(payload) => {
             let text = payload
@@ -183,7 +189,9 @@ fn run(adapter: Adapter, n: usize, answers: Vec<u8>) -> Next {
                 .unwrap_or("a panic without a text");
             Next::Broken(Breach::new("panic", text))
         }
-        Ok(returned) => audit_return(&script, n, &returned).map_or(Next::Returned(returned), Next::Broken),
+        Ok(returned) => audit_return(&script, n, &returned)
+            .filter(counts)
+            .map_or(Next::Returned(returned), Next::Broken),
     }
 }
 
@@ -204,7 +212,11 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
         match *access {
             Access::Lock => {
                 must(!locked, "locks", "the consumer lock is taken twice");
-                must(!rcu, "locks", "the consumer lock is taken inside the RCU section");
+                must(
+                    !rcu,
+                    "locks",
+                    "the consumer lock is taken inside the RCU section",
+                );
                 (locked, freed, added, stopped, woken, dry) = (true, 0, 0, false, false, false);
                 look += 1;
             }
@@ -215,7 +227,11 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 locked = false;
             }
             Access::LockProducer => {
-                must(locked && !producer, "locks", "the producer lock nests inside the consumer's");
+                must(
+                    locked && !producer,
+                    "locks",
+                    "the producer lock nests inside the consumer's",
+                );
                 must(off, "locks", "the producer lock wants bottom halves off");
                 producer = true;
             }
@@ -225,7 +241,11 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             }
             Access::BottomHalvesOff => off = true,
             Access::BottomHalvesOn => {
-                must(!locked && !producer, "locks", "bottom halves come on under a lock");
+                must(
+                    !locked && !producer,
+                    "locks",
+                    "bottom halves come on under a lock",
+                );
                 off = false;
             }
             Access::HasRoom => must(producer, "locks", "without the producer lock"),
@@ -250,9 +270,17 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             }
             Access::AddFreed(slots) => {
                 must(rcu && locked, "locks", "outside of lock or RCU section");
-                must(stopped, "count", "slots are counted though no stop was seen");
+                must(
+                    stopped,
+                    "count",
+                    "slots are counted though no stop was seen",
+                );
                 added += usize::from(slots);
-                must(added == freed, "count", &format!("{added} counted, {freed} freed"));
+                must(
+                    added == freed,
+                    "count",
+                    &format!("{added} counted, {freed} freed"),
+                );
             }
             Access::ResetFreed => {
                 must(rcu && locked, "locks", "outside of lock or RCU section");
@@ -287,20 +315,31 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
 
 /// What can be said of a call by all its accesses.
 fn audit_return(script: &Script, n: usize, returned: &Returned) -> Option<Breach> {
-    let count = |wanted: fn(&Access) -> bool| script.asked.iter().filter(|access| wanted(access)).count();
+    let count =
+        |wanted: fn(&Access) -> bool| script.asked.iter().filter(|access| wanted(access)).count();
     let freed = count(|access| matches!(access, Access::Free(_)));
     let wakes = count(|access| matches!(access, Access::Wake(_)));
-    let locks = count(|access| matches!(access, Access::Lock)) == count(|access| matches!(access, Access::Unlock));
+    let locks = count(|access| matches!(access, Access::Lock))
+        == count(|access| matches!(access, Access::Unlock));
     // The addresses are the entries' places in the order of production, from 1.
     let in_order = returned.out.iter().copied().eq(1..=returned.taken);
     if !in_order || returned.taken > n {
         Some(Breach::new("conservation", format!("{returned:?} of {n}")))
     } else if returned.freed != freed {
-        Some(Breach::new("outcome", format!("{returned:?}, but {freed} slots were freed")))
+        Some(Breach::new(
+            "outcome",
+            format!("{returned:?}, but {freed} slots were freed"),
+        ))
     } else if (returned.wake == Said::Done) != (wakes == 1) || wakes > 1 {
-        Some(Breach::new("outcome", format!("{returned:?}, but {wakes} wakes")))
+        Some(Breach::new(
+            "outcome",
+            format!("{returned:?}, but {wakes} wakes"),
+        ))
     } else if !locks {
-        Some(Breach::new("locks", "the call returns with the consumer lock held"))
+        Some(Breach::new(
+            "locks",
+            "the call returns with the consumer lock held",
+        ))
     } else {
         None
     }
@@ -318,16 +357,19 @@ struct Node {
 }
 
 /// All that the code under test was seen to do, by the answers that it got.
-pub(crate) struct Tree {
+pub(crate) struct Tree<'a> {
     adapter: Adapter,
+    /// The only property that counts, if there is one.
+    wanted: Option<&'a str>,
     nodes: Vec<Node>,
     roots: HashMap<u8, Place>,
 }
 
-impl Tree {
-    pub(crate) fn new(adapter: Adapter) -> Self {
+impl<'a> Tree<'a> {
+    pub(crate) fn new(adapter: Adapter, wanted: Option<&'a str>) -> Self {
         Self {
             adapter,
+            wanted,
             nodes: Vec::new(),
             roots: HashMap::new(),
         }
@@ -375,7 +417,7 @@ impl Tree {
             at = self.nodes[place as usize].from;
         }
         answers.reverse();
-        let next = run(self.adapter, usize::from(n), answers);
+        let next = run(self.adapter, self.wanted, usize::from(n), answers);
         let place = Place::try_from(self.nodes.len()).expect("fewer than 2^32 places");
         self.nodes.push(Node {
             next,

@@ -140,7 +140,9 @@ impl State {
 
     /// The slot of that index, if there is one.
     pub(crate) fn slot(&self, index: u8) -> Option<u8> {
-        self.slots[..usize::from(self.size)].get(usize::from(index)).copied()
+        self.slots[..usize::from(self.size)]
+            .get(usize::from(index))
+            .copied()
     }
 
     /// The slot that the next entry goes to is free; `None` in a ring without slots.
@@ -183,12 +185,18 @@ impl State {
         let waits = |entry: u8| entry != FREE && after(entry, self.next_out) < NUMBERS / 2;
         let slots = &self.slots[..usize::from(self.size)];
         if after(self.next_in, self.next_out) > NUMBERS / 2 {
-            return Err(Breach::new("conservation", "more entries were taken than produced"));
+            return Err(Breach::new(
+                "conservation",
+                "more entries were taken than produced",
+            ));
         }
         // tun's own consumer frees first, and is not the code under test.
         let ours = !matches!(self.consumer_lock, Holder::Actor(_));
         if self.size > 0 && ours && self.is_dry() && slots.iter().any(|&entry| waits(entry)) {
-            return Err(Breach::new("head", "the slot at the head is NULL, and the ring has entries"));
+            return Err(Breach::new(
+                "head",
+                "the slot at the head is NULL, and the ring has entries",
+            ));
         }
         if self.consumer_lock != Holder::Nobody || self.producer_lock != Holder::Nobody {
             return Ok(());
@@ -200,7 +208,10 @@ impl State {
             if lag.is_none_or(|lag| lag >= self.batch) || self.head >= self.size {
                 return Err(Breach::new(
                     "geometry",
-                    format!("head {}, tail {}, batch {}", self.head, self.tail, self.batch),
+                    format!(
+                        "head {}, tail {}, batch {}",
+                        self.head, self.tail, self.batch
+                    ),
                 ));
             }
         }
@@ -217,12 +228,18 @@ impl State {
                 entry == FREE
             };
             if !fits {
-                return Err(Breach::new("conservation", format!("slot {index} is not as it should be")));
+                return Err(Breach::new(
+                    "conservation",
+                    format!("slot {index} is not as it should be"),
+                ));
             }
             index = self.following(index);
         }
         if left > self.size {
-            return Err(Breach::new("conservation", "more entries are left than there are slots"));
+            return Err(Breach::new(
+                "conservation",
+                "more entries are left than there are slots",
+            ));
         }
         Ok(())
     }

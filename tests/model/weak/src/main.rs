@@ -4,14 +4,16 @@
 //! the bounds that are printed. See `../README.rst`.
 //!
 //! ```text
-//! weak list                the groups, one a line
-//! weak teeth               the mistakes and the groups that have to find them, one pair a line
-//! weak check GROUP         checks a group; exits with 0 if all properties hold
-//! weak tooth NAME GROUP    exits with 0 if the mistake is found as what it is
+//! weak list                           the groups, one a line
+//! weak check GROUP                    checks a group; exits with 0 if all properties hold
+//! weak mutant NAME GROUP PROPERTY     exits with 0 if the mistake breaks that very property there,
+//!                                     and prints the way to it
 //! ```
 
+#[macro_use]
 mod ring;
 mod sync;
+mod trace;
 
 // The code under test is not all used here, and its copies are not this crate's to tidy.
 #[allow(dead_code, unused, clippy::all, missing_docs, reason = "generated")]
@@ -21,17 +23,19 @@ mod sources {
 
 use loom::{
     model::Builder,
-    sync::{Arc, atomic::{Ordering, fence}},
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     thread,
 };
 use ring::{Adapter, World};
 use std::{
-    env,
+    env, panic,
     process::{Command, ExitCode},
-    sync::{Arc as StdArc, atomic::AtomicU64},
+    sync::{Arc as StdArc, OnceLock, atomic::AtomicU64},
     time::Instant,
 };
-use variants::{Checker, TEETH};
 
 /// Who takes part besides the consumer and the senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,17 +130,32 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// The consumer: calls until all there will be has come. Returns what it took.
+/// The property that is looked for; any if there is none.
+static WANTED: OnceLock<String> = OnceLock::new();
+
+/// A property: broken unless `holds`. The text is made only then.
+pub(crate) fn must(holds: bool, property: &str, why: impl FnOnce() -> String) {
+    if !holds && WANTED.get().is_none_or(|wanted| wanted == property) {
+        panic!("[{property}] {}", why());
+    }
+}
+
+/// The consumer: calls as long as it sees entries, then waits, until all there will be has come.
+/// So no call that finds nothing comes to the help of one that missed a stop. Returns how many
+/// entries it took.
 fn consumer(world: &World, adapter: Adapter, group: &Group, n: usize, total: usize) -> usize {
     // One sender alone loses nothing.
     let all = group.senders == 1 && group.other == Other::Nobody;
     let mut count = 0;
     let mut last = false;
     while !all || count < total {
-        let taken = adapter(world, n);
-        world.check_taken(&taken, count);
-        count += taken.len();
-        if !taken.is_empty() {
+        if !world.is_dry() {
+            let taken = adapter(world, n);
+            world.check_taken(&taken, count);
+            must(!taken.is_empty(), "conservation", || {
+                "an entry at the head, and none was handed out".to_owned()
+            });
+            count += taken.len();
             continue;
         }
         if last {
@@ -148,10 +167,22 @@ fn consumer(world: &World, adapter: Adapter, group: &Group, n: usize, total: usi
             // So that all that they produced is seen.
             drop(world.producer_lock.lock().expect("no thread panicked"));
         } else {
+            note!("sleeps");
             world.data.wait();
         }
     }
     count
+}
+
+/// Starts a thread with a name.
+fn spawn<T: Send + 'static>(
+    name: String,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    thread::Builder::new()
+        .name(name)
+        .spawn(f)
+        .expect("loom starts any thread")
 }
 
 /// One execution with senders.
@@ -159,33 +190,41 @@ fn senders(group: &'static Group, run: usize, adapter: Adapter) {
     let (size, batch, offset, n, sends, _) = group.runs[run];
     let total = group.senders * sends;
     let quiet = group.other == Other::Nobody;
-    let world = Arc::new(World::new(size, batch, offset, group.senders, total, quiet));
+    let world = Arc::new(World::new(size, batch, offset, group.senders, quiet));
     let senders: Vec<_> = (0..group.senders)
         .map(|me| {
             let world = Arc::clone(&world);
-            thread::spawn(move || world.sender(me, sends))
+            spawn(format!("sender {me}"), move || world.sender(me, sends))
         })
         .collect();
     let other = (!quiet).then(|| {
         let world = Arc::clone(&world);
-        thread::spawn(move || match group.other {
+        spawn(format!("{:?}", group.other), move || match group.other {
             Other::LinkDown => world.link_down(),
             _ => world.detach(),
         })
     });
     let count = consumer(&world, adapter, group, n, total);
-    let dropped: usize = senders.into_iter().map(|sender| sender.join().expect("no thread panicked")).sum();
+    let dropped: usize = senders
+        .into_iter()
+        .map(|sender| sender.join().expect("no thread panicked"))
+        .sum();
     if let Some(other) = other {
         other.join().expect("no thread panicked");
     }
     let stopped = world.stopped.load(Ordering::Relaxed);
     match group.other {
         Other::Nobody => {
-            assert_eq!(count + dropped, total, "[conservation]");
-            assert!(dropped == 0 || group.senders > 1, "[no-drop]");
-            assert!(!stopped, "[liveness]");
+            must(count + dropped == total, "conservation", || {
+                format!("{count} taken, {dropped} dropped, {total} sent")
+            });
+            must(!stopped, "liveness", || {
+                "the queue stays stopped".to_owned()
+            });
         }
-        Other::LinkDown => assert!(stopped, "[running]"),
+        Other::LinkDown => must(stopped, "running", || {
+            "the queue of a device that is down was woken".to_owned()
+        }),
         Other::Detach => {}
     }
 }
@@ -193,18 +232,24 @@ fn senders(group: &'static Group, run: usize, adapter: Adapter) {
 /// One execution of a reader without a lock, beside a consumer, in a full ring.
 fn reader(group: &'static Group, run: usize, adapter: Adapter) {
     let (size, batch, offset, n, sends, _) = group.runs[run];
-    let world = Arc::new(World::new(size, batch, offset, 1, sends, true));
+    let world = Arc::new(World::new(size, batch, offset, 1, true));
     world.sender(0, sends);
     let reader = {
         let world = Arc::clone(&world);
-        thread::spawn(move || {
+        spawn("reader".to_owned(), move || {
             let empty = world.slots[offset].0.load(Ordering::Relaxed) == 0;
             // smp_rmb()
             fence(Ordering::Acquire);
             let head = world.head.load(Ordering::Relaxed);
             // In a ring that is consumed as a whole the head comes round to the same slot, and
             // the ring is empty indeed.
-            assert!(!empty || head != offset || n >= size, "[head]");
+            note!(
+                "sees the first slot {}, then the head: {head}",
+                if empty { "empty" } else { "occupied" }
+            );
+            must(!empty || head != offset || n >= size, "head", || {
+                "the slot at the head is empty, and the ring has entries".to_owned()
+            });
         })
     };
     let taken = adapter(&world, n.min(size.max(2) - 1));
@@ -213,11 +258,11 @@ fn reader(group: &'static Group, run: usize, adapter: Adapter) {
 }
 
 fn source(name: &str) -> Result<Adapter, String> {
-    match sources::SOURCES.iter().find(|source| source.0 == name) {
-        Some((_, Ok(adapter))) => Ok(*adapter),
-        Some((_, Err(error))) => Err(format!("{name}: {error}")),
-        None => Err(format!("{name}: no such copy of the source")),
-    }
+    sources::SOURCES
+        .iter()
+        .find(|source| source.0 == name)
+        .map(|source| source.1)
+        .ok_or_else(|| format!("{name}: no such copy of the source; was this built with MUTANTS=?"))
 }
 
 fn group(name: &str) -> Result<&'static Group, String> {
@@ -245,6 +290,7 @@ fn run(name: &str, in_group: &str) -> Result<(), String> {
         );
         builder.check(move || {
             counter.fetch_add(1, Ordering::Relaxed);
+            trace::start();
             if group.senders == 0 {
                 reader(group, index, adapter);
             } else {
@@ -254,7 +300,9 @@ fn run(name: &str, in_group: &str) -> Result<(), String> {
         println!(
             "  {} executions, {}, {:.1} s",
             executions.load(Ordering::Relaxed),
-            bound.map_or("all there are".to_owned(), |bound| format!("up to {bound} preemptions")),
+            bound.map_or("all there are".to_owned(), |bound| format!(
+                "up to {bound} preemptions"
+            )),
             start.elapsed().as_secs_f32()
         );
     }
@@ -266,33 +314,51 @@ fn property(text: &str) -> Option<&str> {
     if text.contains("deadlock") {
         return Some("liveness");
     }
-    if text.contains("Causality violation") {
-        return Some("payload");
-    }
-    ["no-wake-while-full", "running", "ownership", "conservation", "payload", "no-drop", "liveness", "head"]
-        .into_iter()
-        .find(|property| text.contains(&format!("[{property}]")))
+    let rest = &text[text.find('[')? + 1..];
+    rest.find(']').map(|end| &rest[..end])
 }
 
-/// Runs a group of a copy in a process of its own, for loom may not survive what it found.
-fn tooth(name: &str, in_group: &str) -> Result<(), String> {
+/// Runs a group of a copy, up to the first panic, which is printed with what lead to it.
+fn seek(name: &str, group: &str, wanted: &str) -> Result<(), String> {
+    WANTED.set(wanted.to_owned()).expect("set once");
+    trace::want();
+    panic::set_hook(Box::new(|info| {
+        let text = info
+            .payload()
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| info.payload().downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a text");
+        println!(
+            "  {} is broken: {text}",
+            property(text).unwrap_or("nothing that is known")
+        );
+        trace::print();
+    }));
+    run(name, group)
+}
+
+/// Seeks in a process of its own, for loom may not survive what it found.
+fn mutant(name: &str, in_group: &str, wanted: &str) -> Result<(), String> {
     source(name)?;
-    let expected = TEETH
-        .iter()
-        .filter(|tooth| tooth.name == name)
-        .flat_map(|tooth| tooth.found)
-        .find(|&&(checker, group, _)| checker == Checker::Weak && group == in_group)
-        .ok_or_else(|| format!("{name}: not expected to be found in {in_group}"))?
-        .2;
+    group(in_group)?;
     let output = env::current_exe()
-        .and_then(|program| Command::new(program).args(["run", name, in_group]).env("RUST_BACKTRACE", "0").output())
+        .and_then(|program| {
+            Command::new(program)
+                .args(["seek", name, in_group, wanted])
+                .output()
+        })
         .map_err(|error| error.to_string())?;
-    let (said, text) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    print!("{said}{text}");
-    match property(&text) {
-        _ if output.status.success() => Err(format!("{name}: survived; {expected} should have been found broken")),
-        Some(property) if property == expected => Ok(()),
-        other => Err(format!("{name}: broke {other:?}, not {expected}")),
+    let said = String::from_utf8_lossy(&output.stdout);
+    print!("{said}");
+    let broken = said
+        .lines()
+        .find_map(|line| line.trim_start().split_once(" is broken: "))
+        .map(|(property, _)| property);
+    match broken {
+        Some(property) if property == wanted => Ok(()),
+        Some(property) => Err(format!("{name}: broke {property}, not {wanted}")),
+        None => Err(format!("{name}: survived; it should have broken {wanted}")),
     }
 }
 
@@ -304,20 +370,10 @@ fn main() -> ExitCode {
             GROUPS.iter().for_each(|group| println!("{}", group.name));
             Ok(())
         }
-        ["teeth"] => {
-            for tooth in TEETH {
-                for (checker, group, property) in tooth.found {
-                    if *checker == Checker::Weak {
-                        println!("{} {group} {property}", tooth.name);
-                    }
-                }
-            }
-            Ok(())
-        }
-        ["check", name] => run("shipped", name),
-        ["run", name, group] => run(name, group),
-        ["tooth", name, group] => tooth(name, group),
-        _ => Err("usage: weak list | teeth | check GROUP | tooth NAME GROUP".to_owned()),
+        ["check", name] => run("shipped", name).map(|()| println!("all properties hold")),
+        ["seek", name, group, wanted] => seek(name, group, wanted),
+        ["mutant", name, group, property] => mutant(name, group, property),
+        _ => Err("usage: weak list | check GROUP | mutant NAME GROUP PROPERTY".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,28 +2,27 @@
 
 //! Ring, device and queue on loom, the producer of Linux 7.3, and the traits of `consume.rs`.
 //!
-//! Where a kernel primitive has no exact counterpart in C11, the weaker one is taken, so that more
-//! executions are checked than the kernel allows:
-//!
-//! - `READ_ONCE()`, `WRITE_ONCE()`, `set_bit()`, `test_bit()`: relaxed. So is `test_and_clear_bit()`,
-//!   which the kernel orders fully.
-//! - The address dependency from slot to payload: the slot is read relaxed, and one acquire fence
-//!   stands before the payloads are read, after the whole call, where it orders nothing inside of it.
-//! - `smp_mb__after_atomic()`, `smp_mb()`: a sequentially consistent fence.
-//! - The two spinlocks: loom's mutex. What only their holder touches (tail, count, the producer's
-//!   index) is kept where loom does not look, as the lock orders it.
-//! - RCU: a device is never freed here. That it is not used after a grace period is for the types
-//!   (nothing outlives `with_device()`), for `../search`, and for the litmus test `detach-wake`.
-//! - Bottom halves: a thread takes the part of the softirq, at any time.
+//! What stands for which primitive of the kernel, and why that is safe, is told in `../README.rst`.
 
-use loom::{
-    cell::UnsafeCell,
-    sync::{
-        Mutex, Notify,
-        atomic::{AtomicBool, AtomicUsize, Ordering::{Acquire, Relaxed, Release, SeqCst}, fence},
+use crate::must;
+use loom::sync::{
+    Mutex, Notify,
+    atomic::{
+        AtomicBool, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+        fence,
     },
 };
 use std::sync::atomic::{AtomicBool as Ghost, AtomicUsize as Held};
+
+/// Notes what the running thread does, for a trace.
+macro_rules! note {
+    ($($text:tt)*) => {
+        if $crate::trace::wanted() {
+            $crate::trace::add(format!($($text)*));
+        }
+    };
+}
 
 /// A slot: 0, or the number of an entry, from 1.
 pub(crate) struct Slot(pub(crate) AtomicUsize);
@@ -45,8 +44,6 @@ pub(crate) struct World {
     pub(crate) stopped: AtomicBool,
     pub(crate) running: AtomicBool,
     pub(crate) owned: AtomicBool,
-    /// By the number of the entry, less 1.
-    payloads: Vec<UnsafeCell<usize>>,
     /// What the consumer waits for when the ring is dry: `sk_data_ready()`.
     pub(crate) data: Notify,
     /// What the senders wait for when the queue is stopped: that the qdisc is scheduled.
@@ -63,7 +60,13 @@ pub(crate) struct World {
 
 impl World {
     /// An empty ring, its indices at `offset`.
-    pub(crate) fn new(size: usize, batch: usize, offset: usize, senders: usize, entries: usize, quiet: bool) -> Self {
+    pub(crate) fn new(
+        size: usize,
+        batch: usize,
+        offset: usize,
+        senders: usize,
+        quiet: bool,
+    ) -> Self {
         Self {
             slots: (0..size).map(|_| Slot(AtomicUsize::new(0))).collect(),
             batch,
@@ -77,7 +80,6 @@ impl World {
             stopped: AtomicBool::new(false),
             running: AtomicBool::new(true),
             owned: AtomicBool::new(true),
-            payloads: (0..entries).map(|_| UnsafeCell::new(0)).collect(),
             data: Notify::new(),
             scheduled: (0..senders).map(|_| Notify::new()).collect(),
             quiet,
@@ -116,9 +118,10 @@ impl World {
 
     /// The consumer's wake, and what must hold then.
     pub(crate) fn wake(&self) {
-        assert!(self.has_room(), "[no-wake-while-full]");
-        assert!(!self.closed.load(Relaxed), "[running]");
-        assert!(!self.detached.load(Relaxed), "[ownership]");
+        let why = || "a wake that must not be".to_owned();
+        must(self.has_room(), "no-wake-while-full", why);
+        must(!self.closed.load(Relaxed), "running", why);
+        must(!self.detached.load(Relaxed), "ownership", why);
         self.wake_queue();
     }
 
@@ -127,11 +130,6 @@ impl World {
         let room = self.has_room();
         if room {
             let number = self.next.fetch_add(1, Relaxed);
-            // The skb is written by the sender before; here, where its number is known.
-            // Nobody else has the entry yet.
-            self.payloads[number - 1].with_mut(|payload| write(payload, number));
-            // smp_wmb()
-            fence(Release);
             let index = self.producer.load(Relaxed);
             self.slots[index].0.store(number, Relaxed);
             self.producer.store((index + 1) % self.slots.len(), Relaxed);
@@ -143,12 +141,24 @@ impl World {
     fn xmit(&self) -> bool {
         let lock = self.producer_lock.lock().expect("no thread panicked");
         let produced = self.produce();
+        note!(
+            "{}",
+            if produced {
+                "produces"
+            } else {
+                "finds the ring full, and drops"
+            }
+        );
         if self.is_running() && !self.has_room() {
             self.stopped.store(true, Relaxed);
+            note!("sees that the next slot is occupied, and stops the queue");
             // smp_mb__after_atomic()
             fence(SeqCst);
             if self.has_room() {
+                note!("sees that the next slot is free by now, and wakes the queue");
                 self.wake_queue();
+            } else {
+                note!("sees that the next slot is still occupied");
             }
         }
         drop(lock);
@@ -171,7 +181,13 @@ impl World {
             if !self.is_owned() {
                 break;
             }
-            dropped += usize::from(!self.xmit());
+            let produced = self.xmit();
+            must(
+                produced || !self.quiet || self.scheduled.len() > 1,
+                "no-drop",
+                || "a full ring below a running queue".to_owned(),
+            );
+            dropped += usize::from(!produced);
         }
         if !self.quiet || self.scheduled.len() > 1 {
             self.done.fetch_add(1, Relaxed);
@@ -183,6 +199,7 @@ impl World {
     /// `ip link set down`
     pub(crate) fn link_down(&self) {
         self.running.store(false, Relaxed);
+        note!("the device is not running");
         let consumer = self.consumer_lock.lock().expect("no thread panicked");
         let producer = self.producer_lock.lock().expect("no thread panicked");
         self.count.store(0, Relaxed);
@@ -190,6 +207,7 @@ impl World {
         drop(consumer);
         self.closed.store(true, Relaxed);
         self.stopped.store(true, Relaxed);
+        note!("stops the queue, for good");
         self.schedule();
     }
 
@@ -199,44 +217,49 @@ impl World {
         self.owned.store(false, Relaxed);
         self.detached.store(true, Relaxed);
         drop(consumer);
+        note!("the queue is another file's");
         self.stopped.store(true, Relaxed);
+        note!("the other file's producer stops the queue");
         self.schedule();
     }
 
-    /// What the consumer got: each entry once, in order, with what the sender wrote to it.
-    pub(crate) fn check_taken(&self, taken: &[usize], before: usize) {
-        // The address dependency, for all of them.
-        fence(Acquire);
-        for (place, &entry) in taken.iter().enumerate() {
-            assert_eq!(entry, before + place + 1, "[conservation]");
-            assert_eq!(self.payloads[entry - 1].with(read), entry, "[payload]");
-        }
+    /// `__ptr_ring_empty()`, as the consumer has it.
+    pub(crate) fn is_dry(&self) -> bool {
+        let dry = self.slots[self.head.load(Relaxed)].0.load(Relaxed) == 0;
+        note!(
+            "looks at the slot at the head: {}",
+            if dry { "empty" } else { "an entry" }
+        );
+        dry
     }
-}
 
-/// Writes what loom says nobody else accesses.
-#[expect(unsafe_code, reason = "loom's cell lends raw pointers")]
-fn write(payload: *mut usize, number: usize) {
-    // SAFETY: loom's `with_mut()` has checked that nobody else accesses the cell, which is there.
-    unsafe { payload.write(number) };
-}
-
-/// Reads what loom says nobody else writes.
-#[expect(unsafe_code, reason = "loom's cell lends raw pointers")]
-fn read(payload: *const usize) -> usize {
-    // SAFETY: loom's `with()` has checked that nobody else writes the cell, which is there.
-    unsafe { payload.read() }
+    /// What the consumer got: each entry once, in order.
+    pub(crate) fn check_taken(&self, taken: &[usize], before: usize) {
+        must(
+            taken.iter().copied().eq(before + 1..=before + taken.len()),
+            "conservation",
+            || format!("after entry {before} came {taken:?}"),
+        );
+    }
 }
 
 /// A copy of the code under test: takes up to that many entries, and returns them.
 pub(crate) type Adapter = fn(&World, usize) -> Vec<usize>;
 
 /// The first entries of an array that was all NULL once.
-#[expect(unsafe_code, reason = "`MaybeUninit` is what the code under test takes")]
-pub(crate) fn addresses(out: &[core::mem::MaybeUninit<*mut core::ffi::c_void>], taken: usize) -> Vec<usize> {
+#[expect(
+    unsafe_code,
+    reason = "`MaybeUninit` is what the code under test takes"
+)]
+pub(crate) fn addresses(
+    out: &[core::mem::MaybeUninit<*mut core::ffi::c_void>],
+    taken: usize,
+) -> Vec<usize> {
     let taken = out.iter().take(taken);
     // SAFETY: The caller initialised all elements, and what is initialised stays so.
-    taken.map(|entry| unsafe { entry.assume_init() }.addr()).collect()
+    taken
+        .map(|entry| unsafe { entry.assume_init() }.addr())
+        .collect()
 }
 
 /// Implements the traits of the module `consume` beside it. There is one such module for each copy
@@ -250,10 +273,13 @@ macro_rules! adapter {
 
         impl consume::Slot for Slot {
             fn read(&self) -> Option<NonNull<c_void>> {
-                NonNull::new(ptr::without_provenance_mut(self.0.load(Relaxed)))
+                let entry = self.0.load(Relaxed);
+                note!("reads a slot: {entry}");
+                NonNull::new(ptr::without_provenance_mut(entry))
             }
 
             fn free(&self) {
+                note!("frees a slot");
                 self.0.store(0, Relaxed);
             }
         }
@@ -280,6 +306,7 @@ macro_rules! adapter {
             }
 
             fn publish_head(&self, head: usize) {
+                note!("publishes the head: {head}");
                 self.0.head.store(head, Relaxed);
             }
 
@@ -292,7 +319,9 @@ macro_rules! adapter {
             }
 
             fn lock_producer(&self) -> Producer<'_> {
-                Producer(self.0, self.0.producer_lock.lock().expect("no thread panicked"))
+                let lock = self.0.producer_lock.lock().expect("no thread panicked");
+                note!("has the producer lock");
+                Producer(self.0, lock)
             }
         }
 
@@ -300,7 +329,9 @@ macro_rules! adapter {
 
         impl consume::Producer for Producer<'_> {
             fn has_room(&self) -> bool {
-                self.0.has_room()
+                let room = self.0.has_room();
+                note!("asks whether there is room: {room}");
+                room
             }
         }
 
@@ -308,10 +339,13 @@ macro_rules! adapter {
 
         impl<'a> consume::Queue for Device<'a> {
             fn is_stopped(&self) -> bool {
-                self.0.stopped.load(Relaxed)
+                let stopped = self.0.stopped.load(Relaxed);
+                note!("asks whether the queue is stopped: {stopped}");
+                stopped
             }
 
             fn wake(&self) {
+                note!("wakes the queue");
                 self.0.wake();
             }
         }
@@ -324,11 +358,15 @@ macro_rules! adapter {
             }
 
             fn is_running(&self) -> bool {
-                self.0.is_running()
+                let running = self.0.is_running();
+                note!("asks whether the device runs: {running}");
+                running
             }
 
             fn owns_queue(&self) -> bool {
-                self.0.is_owned()
+                let owned = self.0.is_owned();
+                note!("asks whether the queue is its own: {owned}");
+                owned
             }
 
             fn queue(&self) -> Option<Device<'a>> {
@@ -355,7 +393,9 @@ macro_rules! adapter {
             type BottomHalvesOff = ();
 
             fn lock(&self) -> Ring<'_> {
-                Ring(self.0, self.0.consumer_lock.lock().expect("no thread panicked"))
+                let lock = self.0.consumer_lock.lock().expect("no thread panicked");
+                note!("has the consumer lock");
+                Ring(self.0, lock)
             }
 
             fn bottom_halves_off(&self) {}
@@ -367,7 +407,9 @@ macro_rules! adapter {
 
         fn call(world: &World, n: usize) -> Vec<usize> {
             let mut out = vec![MaybeUninit::new(ptr::null_mut()); n];
+            note!("is called for {n}");
             let outcome = consume::consume_batched(&Endpoint(world), &mut out);
+            note!("returns {outcome:?}");
             $crate::ring::addresses(&out, outcome.taken)
         }
 
