@@ -5,6 +5,7 @@
 #
 #    plan 2
 #    check "the description" command...    passes if the command exits with 0
+#    skip "the description" "why"
 #    finish                                fails if a check did
 
 ktap_count=0 ktap_failed=0
@@ -26,6 +27,12 @@ check() {
 		echo "not ok $ktap_count $description"
 		ktap_failed=$((ktap_failed + 1))
 	fi
+}
+
+# skip DESCRIPTION REASON: only what tests/skips lists may be
+skip() {
+	ktap_count=$((ktap_count + 1))
+	echo "ok $ktap_count $1 # SKIP $2"
 }
 
 finish() {
