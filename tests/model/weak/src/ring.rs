@@ -46,12 +46,13 @@ pub(crate) struct World {
     pub(crate) owned: AtomicBool,
     /// What the consumer waits for when the ring is dry: `sk_data_ready()`.
     pub(crate) data: Notify,
-    /// What the senders wait for when the queue is stopped: that the qdisc is scheduled.
-    pub(crate) scheduled: Vec<Notify>,
-    /// Senders that are done.
-    pub(crate) done: Held,
+    /// What the sender waits for when the queue is stopped: that the qdisc is scheduled.
+    scheduled: Notify,
     /// Nobody changes `running` or `owned`, so they need not be looked at.
     quiet: bool,
+    /// There is one sender and nobody but the consumer: it waits while the queue is stopped, and
+    /// never finds the ring full.
+    alone: bool,
     /// The queues were stopped by taking the link down: no wake may follow.
     pub(crate) closed: Ghost,
     /// The queue is another file's: no wake may follow.
@@ -60,13 +61,7 @@ pub(crate) struct World {
 
 impl World {
     /// An empty ring, its indices at `offset`.
-    pub(crate) fn new(
-        size: usize,
-        batch: usize,
-        offset: usize,
-        senders: usize,
-        quiet: bool,
-    ) -> Self {
+    pub(crate) fn new(size: usize, batch: usize, offset: usize, quiet: bool, alone: bool) -> Self {
         Self {
             slots: (0..size).map(|_| Slot(AtomicUsize::new(0))).collect(),
             batch,
@@ -81,9 +76,9 @@ impl World {
             running: AtomicBool::new(true),
             owned: AtomicBool::new(true),
             data: Notify::new(),
-            scheduled: (0..senders).map(|_| Notify::new()).collect(),
+            scheduled: Notify::new(),
             quiet,
-            done: Held::new(0),
+            alone,
             closed: Ghost::new(false),
             detached: Ghost::new(false),
         }
@@ -94,9 +89,11 @@ impl World {
         self.slots[self.producer.load(Relaxed)].0.load(Relaxed) == 0
     }
 
-    /// Lets the senders look at the queue again.
+    /// Lets the sender look at the queue again.
     fn schedule(&self) {
-        self.scheduled.iter().for_each(Notify::notify);
+        if self.alone {
+            self.scheduled.notify();
+        }
     }
 
     /// `netif_running()`
@@ -162,38 +159,34 @@ impl World {
             }
         }
         drop(lock);
-        // sk_data_ready()
-        self.data.notify();
+        if self.alone {
+            // sk_data_ready()
+            self.data.notify();
+        }
         produced
     }
 
-    /// A thread that sends `count` entries, each when the queue is running; one of these alone is
-    /// a qdisc. Returns how many were dropped.
-    pub(crate) fn sender(&self, me: usize, count: usize) -> usize {
-        let mut dropped = 0;
-        'sending: for _ in 0..count {
-            while self.stopped.load(Relaxed) {
-                if self.closed.load(Relaxed) || self.detached.load(Relaxed) {
-                    break 'sending;
-                }
-                self.scheduled[me].wait();
+    /// A thread that sends `count` entries, each when the queue is running. If it is not alone it
+    /// does not wait for that, but leaves the entry out. Returns how many did not go into the ring.
+    pub(crate) fn sender(&self, count: usize) -> usize {
+        let mut not_sent = 0;
+        for _ in 0..count {
+            let mut stopped = self.stopped.load(Relaxed);
+            while stopped && self.alone {
+                note!("waits for the queue");
+                self.scheduled.wait();
+                stopped = self.stopped.load(Relaxed);
             }
-            if !self.is_owned() {
-                break;
-            }
-            let produced = self.xmit();
-            must(
-                produced || !self.quiet || self.scheduled.len() > 1,
-                "no-drop",
-                || "a full ring below a running queue".to_owned(),
-            );
-            dropped += usize::from(!produced);
+            let sent = !stopped && self.is_owned() && {
+                let produced = self.xmit();
+                must(produced || !self.alone, "no-drop", || {
+                    "a full ring below a running queue".to_owned()
+                });
+                produced
+            };
+            not_sent += usize::from(!sent);
         }
-        if !self.quiet || self.scheduled.len() > 1 {
-            self.done.fetch_add(1, Relaxed);
-            self.data.notify();
-        }
-        dropped
+        not_sent
     }
 
     /// `ip link set down`
@@ -208,7 +201,6 @@ impl World {
         self.closed.store(true, Relaxed);
         self.stopped.store(true, Relaxed);
         note!("stops the queue, for good");
-        self.schedule();
     }
 
     /// Detaching this file: its slot becomes another's, whose producer stops the queue.
@@ -220,7 +212,6 @@ impl World {
         note!("the queue is another file's");
         self.stopped.store(true, Relaxed);
         note!("the other file's producer stops the queue");
-        self.schedule();
     }
 
     /// `__ptr_ring_empty()`, as the consumer has it.

@@ -29,7 +29,7 @@ pub(crate) fn start() {
 /// Adds a step of the running thread.
 pub(crate) fn add(step: String) {
     let thread = thread::current();
-    let name = thread.name().unwrap_or("consumer");
+    let name = thread.name().unwrap_or("at the end");
     STEPS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
