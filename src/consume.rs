@@ -219,6 +219,7 @@ pub(crate) fn consume_batched<E: Endpoint>(
 /// A run ends where `__ptr_ring_discard_one()` would free slots, where `out` is full, or at the
 /// first empty slot. So the slots are freed at the same points as there, but head and tail are
 /// written once a run.
+#[inline(always)]
 pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
     let slots = ring.slots();
     let batch = ring.batch();

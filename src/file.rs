@@ -30,8 +30,22 @@ pub(crate) unsafe fn ring(
         return Err(EBADF);
     }
     // SAFETY: By the safety contract.
-    NonNull::new(from_err_ptr(unsafe { getter(file) })?).ok_or(EBADF)
+    let ring = unsafe { getter(file) };
+    if is_error(ring) {
+        from_err_ptr(ring)?;
+    }
+    NonNull::new(ring).ok_or(EBADF)
 }
+
+/// Whether a pointer is an error code in disguise, as `IS_ERR()` has it, which for the kernel crate is
+/// a call out of line.
+#[inline(always)]
+fn is_error<T>(pointer: *mut T) -> bool {
+    pointer as usize > usize::MAX - MAX_ERRNO
+}
+
+/// The highest error code, `MAX_ERRNO`.
+const MAX_ERRNO: usize = bindings::MAX_ERRNO as usize;
 
 /// Whether a driver's own word agrees with our idea of what lies behind its file: that it is the
 /// file's private data, that the socket is where we think, and that all of it is as large as we

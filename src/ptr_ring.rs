@@ -20,11 +20,56 @@ use core::{
     },
     slice, //
 };
-use kernel::sync::lock::{
-    spinlock::SpinLockBackend,
-    Guard,
-    Lock, //
+use kernel::{
+    sync::lock::{
+        spinlock::SpinLockBackend,
+        Backend, //
+    },
+    types::NotThreadSafe, //
 };
+
+/// A spinlock of a ring, held for as long as the value lives.
+///
+/// The kernel crate's guard asserts, after it has taken a lock, that it is held: a call out of line on
+/// each batch, that does nothing without lockdep. So this is the crate's lock without its guard.
+///
+/// # Invariants
+///
+/// The lock is there for `'a`, and was taken by this thread.
+struct Held<'a> {
+    lock: NonNull<<SpinLockBackend as Backend>::State>,
+    _ring: PhantomData<&'a bindings::ptr_ring>,
+    _thread: NotThreadSafe,
+}
+
+impl Held<'_> {
+    /// Takes a lock.
+    ///
+    /// # Safety
+    ///
+    /// `lock` must point to an initialised `spinlock_t` that outlives `'a`.
+    #[inline(always)]
+    unsafe fn take(lock: *mut bindings::spinlock_t) -> Self {
+        // SAFETY: By the safety contract.
+        let lock = unsafe { NonNull::new_unchecked(lock.cast()) };
+        // SAFETY: By the safety contract.
+        unsafe { SpinLockBackend::lock(lock.as_ptr()) };
+        // INVARIANT: Just taken.
+        Self {
+            lock,
+            _ring: PhantomData,
+            _thread: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: Taken by this thread, by the type invariants.
+        unsafe { SpinLockBackend::unlock(self.lock.as_ptr(), &()) };
+    }
+}
 
 /// One slot of a ring's array: an entry, or NULL.
 #[repr(transparent)]
@@ -81,10 +126,7 @@ impl<'a> PtrRing<'a> {
     pub(crate) fn lock(self) -> Locked<'a> {
         let ring = self.ptr.as_ptr();
         // SAFETY: By the type invariants the lock inside the ring is initialised and outlives 'a.
-        let lock = unsafe {
-            Lock::<(), SpinLockBackend>::from_raw(addr_of_mut!((*ring).consumer_lock).cast())
-        };
-        let guard = lock.lock();
+        let held = unsafe { Held::take(addr_of_mut!((*ring).consumer_lock)) };
         // SAFETY: By the type invariants; size, batch and array only change under both locks, and
         // one of them is held now.
         let (queue, size, batch) = unsafe {
@@ -106,7 +148,7 @@ impl<'a> PtrRing<'a> {
             ring: self,
             slots,
             batch: usize::try_from(batch).unwrap_or(1).max(1),
-            _guard: guard,
+            _held: held,
         }
     }
 }
@@ -120,7 +162,7 @@ pub(crate) struct Locked<'a> {
     ring: PtrRing<'a>,
     slots: &'a [Slot],
     batch: usize,
-    _guard: Guard<'a, (), SpinLockBackend>,
+    _held: Held<'a>,
 }
 
 impl Locked<'_> {
@@ -183,16 +225,11 @@ impl consume::Ring for Locked<'_> {
     }
 
     fn lock_producer(&self) -> LockedProducer<'_> {
-        // SAFETY: By the type invariants of `PtrRing` the lock inside the ring is initialised and
-        // outlives the borrow.
-        let lock = unsafe {
-            Lock::<(), SpinLockBackend>::from_raw(
-                addr_of_mut!((*self.ring.ptr.as_ptr()).producer_lock).cast(),
-            )
-        };
         LockedProducer {
             ring: self,
-            _guard: lock.lock(),
+            // SAFETY: By the type invariants of `PtrRing` the lock inside the ring is initialised
+            // and outlives the borrow.
+            _held: unsafe { Held::take(addr_of_mut!((*self.ring.ptr.as_ptr()).producer_lock)) },
         }
     }
 }
@@ -204,7 +241,7 @@ impl consume::Ring for Locked<'_> {
 /// The producer lock of `ring` is held.
 pub(crate) struct LockedProducer<'a> {
     ring: &'a Locked<'a>,
-    _guard: Guard<'a, (), SpinLockBackend>,
+    _held: Held<'a>,
 }
 
 impl consume::Producer for LockedProducer<'_> {

@@ -42,9 +42,9 @@ const TURNED_AWAY: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_T
 
 impl Counter {
     #[inline(always)]
-    fn add(self, n: usize) {
-        // SAFETY: The counter is one of the C enumeration; may be called in any context.
-        unsafe { bindings::tuntap_ring_helper_count(self.0, n as u64) };
+    fn add_one(self) {
+        // SAFETY: The counter is one of the C enumeration; process context, by those who call.
+        unsafe { bindings::tuntap_ring_helper_count(self.0) };
     }
 }
 
@@ -55,24 +55,22 @@ impl fmt::Debug for Counter {
     }
 }
 
-/// Accounts for one call. Context: any.
+/// Accounts for one call. Context: process.
 #[inline(always)]
 pub(crate) fn count(outcome: &Outcome) {
-    CALLS.add(1);
-    if outcome.taken != 0 {
-        ENTRIES.add(outcome.taken);
-    }
+    // SAFETY: Process context.
+    unsafe { bindings::tuntap_ring_helper_count_call(outcome.taken as u64) };
     match outcome.wake {
         Wake::NotNeeded => {}
-        Wake::Done => WAKES.add(1),
-        Wake::Withheld => WITHHELD.add(1),
+        Wake::Done => WAKES.add_one(),
+        Wake::Withheld => WITHHELD.add_one(),
     }
 }
 
-/// Accounts for a call whose file was turned away. Context: any.
+/// Accounts for a call whose file was turned away. Context: process.
 #[cold]
 pub(crate) fn count_turned_away() {
-    TURNED_AWAY.add(1);
+    TURNED_AWAY.add_one();
 }
 
 /// The files in debugfs, there for as long as the value lives.

@@ -18,9 +18,24 @@ void tuntap_ring_helper_local_bh_enable(void)
 	local_bh_enable();
 }
 
-void tuntap_ring_helper_count(enum tuntap_ring_counter counter, u64 n)
+/*
+ * Nothing is counted in softirq or interrupt context, so preemption is all that
+ * has to be off. this_cpu_add() would turn interrupts off on an architecture
+ * that can't add to per-CPU data in one instruction.
+ */
+void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
 {
-	this_cpu_add(counters[counter], n);
+	preempt_disable();
+	__this_cpu_inc(counters[counter]);
+	preempt_enable();
+}
+
+void tuntap_ring_helper_count_call(u64 entries)
+{
+	preempt_disable();
+	__this_cpu_inc(counters[TUNTAP_RING_CALLS]);
+	__this_cpu_add(counters[TUNTAP_RING_ENTRIES], entries);
+	preempt_enable();
 }
 
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter)

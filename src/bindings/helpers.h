@@ -16,7 +16,8 @@ enum tuntap_ring_counter {
 
 void tuntap_ring_helper_local_bh_disable(void);
 void tuntap_ring_helper_local_bh_enable(void);
-void tuntap_ring_helper_count(enum tuntap_ring_counter counter, u64 n);
+void tuntap_ring_helper_count(enum tuntap_ring_counter counter);
+void tuntap_ring_helper_count_call(u64 entries);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
 
 #endif
