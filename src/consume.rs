@@ -246,14 +246,7 @@ pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> T
             break;
         };
 
-        let mut length: usize = 0;
-        for (slot, place) in run.iter().zip(out.iter_mut()) {
-            let Some(entry) = slot.read() else {
-                break;
-            };
-            place.write(entry.as_ptr());
-            length = length.wrapping_add(1);
-        }
+        let length = copy(run, out);
         if length == 0 {
             break;
         }
@@ -269,10 +262,8 @@ pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> T
             // an empty ring. Pairs with the order of a lockless reader's loads (the `smp_rmb()`
             // that one would use between slot and head). Litmus test: `head-free`.
             smp_wmb();
-            // Backwards: the producer waits for the oldest slot, so its cache line is touched
-            // last.
             if let Some(consumed) = slots.get(tail..head) {
-                consumed.iter().rev().for_each(Slot::free);
+                free(consumed);
                 freed = consumed.len().wrapping_add(freed);
             }
             head = next;
@@ -292,6 +283,54 @@ pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> T
     }
 
     Taken { entries, freed }
+}
+
+/// How many slots are handled in one turn of a loop: a turn costs more than an entry.
+const STEP: usize = 4;
+
+/// Reads slots in order up to the first empty one, no more than fit in `out`; returns how many.
+#[inline(always)]
+fn copy<S: Slot>(run: &[S], out: &mut [MaybeUninit<*mut c_void>]) -> usize {
+    let mut length: usize = 0;
+    for (slots, places) in run.chunks(STEP).zip(out.chunks_mut(STEP)) {
+        let copied = match (
+            <&[S; STEP]>::try_from(slots),
+            <&mut [_; STEP]>::try_from(&mut *places),
+        ) {
+            // Of a length that the compiler knows.
+            (Ok(slots), Ok(places)) => copy_each(slots, places),
+            _ => copy_each(slots, places),
+        };
+        length = length.wrapping_add(copied);
+        if copied < STEP {
+            break;
+        }
+    }
+    length
+}
+
+/// As [`copy`], in a loop round each entry.
+#[inline(always)]
+fn copy_each<S: Slot>(slots: &[S], places: &mut [MaybeUninit<*mut c_void>]) -> usize {
+    let mut length: usize = 0;
+    for (slot, place) in slots.iter().zip(places) {
+        let Some(entry) = slot.read() else {
+            break;
+        };
+        place.write(entry.as_ptr());
+        length = length.wrapping_add(1);
+    }
+    length
+}
+
+/// Frees slots, backwards: the producer waits for the oldest, so its cache line is touched last.
+#[inline(always)]
+fn free<S: Slot>(consumed: &[S]) {
+    let mut chunks = consumed.rchunks_exact(STEP);
+    for chunk in chunks.by_ref() {
+        chunk.iter().rev().for_each(Slot::free);
+    }
+    chunks.remainder().iter().rev().for_each(Slot::free);
 }
 
 /// Whether there is nothing left to take: the slot at the head is empty.

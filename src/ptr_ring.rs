@@ -38,6 +38,7 @@ use kernel::{
 /// The lock is there for `'a`, and was taken by this thread.
 struct Held<'a> {
     lock: NonNull<<SpinLockBackend as Backend>::State>,
+    state: <SpinLockBackend as Backend>::GuardState,
     _ring: PhantomData<&'a bindings::ptr_ring>,
     _thread: NotThreadSafe,
 }
@@ -51,12 +52,14 @@ impl Held<'_> {
     #[inline(always)]
     unsafe fn take(lock: *mut bindings::spinlock_t) -> Self {
         // SAFETY: By the safety contract.
-        let lock = unsafe { NonNull::new_unchecked(lock.cast()) };
+        let lock =
+            unsafe { NonNull::new_unchecked(lock.cast::<<SpinLockBackend as Backend>::State>()) };
         // SAFETY: By the safety contract.
-        unsafe { SpinLockBackend::lock(lock.as_ptr()) };
+        let state = unsafe { SpinLockBackend::lock(lock.as_ptr()) };
         // INVARIANT: Just taken.
         Self {
             lock,
+            state,
             _ring: PhantomData,
             _thread: NotThreadSafe,
         }
@@ -67,7 +70,7 @@ impl Drop for Held<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: Taken by this thread, by the type invariants.
-        unsafe { SpinLockBackend::unlock(self.lock.as_ptr(), &()) };
+        unsafe { SpinLockBackend::unlock(self.lock.as_ptr(), &self.state) };
     }
 }
 
@@ -127,27 +130,8 @@ impl<'a> PtrRing<'a> {
         let ring = self.ptr.as_ptr();
         // SAFETY: By the type invariants the lock inside the ring is initialised and outlives 'a.
         let held = unsafe { Held::take(addr_of_mut!((*ring).consumer_lock)) };
-        // SAFETY: By the type invariants; size, batch and array only change under both locks, and
-        // one of them is held now.
-        let (queue, size, batch) = unsafe {
-            (
-                addr_of!((*ring).queue).read(),
-                addr_of!((*ring).size).read(),
-                addr_of!((*ring).batch).read(),
-            )
-        };
-        let slots: &[Slot] = match usize::try_from(size) {
-            // The array of an empty ring is not a pointer to follow.
-            Err(_) | Ok(0) => &[],
-            // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be
-            // replaced while the consumer lock is held; `Slot` is one pointer, and shared
-            // writes to it are allowed by its `UnsafeCell`.
-            Ok(size) => unsafe { slice::from_raw_parts(queue.cast(), size) },
-        };
         Locked {
             ring: self,
-            slots,
-            batch: usize::try_from(batch).unwrap_or(1).max(1),
             _held: held,
         }
     }
@@ -157,11 +141,9 @@ impl<'a> PtrRing<'a> {
 ///
 /// # Invariants
 ///
-/// The consumer lock of `ring` is held, `slots` is its array.
+/// The consumer lock of `ring` is held.
 pub(crate) struct Locked<'a> {
     ring: PtrRing<'a>,
-    slots: &'a [Slot],
-    batch: usize,
     _held: Held<'a>,
 }
 
@@ -187,12 +169,30 @@ impl consume::Ring for Locked<'_> {
 
     #[inline(always)]
     fn slots(&self) -> &[Slot] {
-        self.slots
+        let ring = self.ring.ptr.as_ptr();
+        // SAFETY: The ring is there by the type invariants of `PtrRing`; size and array only change
+        // under both locks, and one of them is held.
+        let (queue, size) = unsafe {
+            (
+                addr_of!((*ring).queue).read(),
+                addr_of!((*ring).size).read(),
+            )
+        };
+        match usize::try_from(size) {
+            // The array of an empty ring is not a pointer to follow.
+            Err(_) | Ok(0) => &[],
+            // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be
+            // replaced while the consumer lock is held; `Slot` is one pointer, and shared
+            // writes to it are allowed by its `UnsafeCell`.
+            Ok(size) => unsafe { slice::from_raw_parts(queue.cast(), size) },
+        }
     }
 
     #[inline(always)]
     fn batch(&self) -> usize {
-        self.batch
+        // SAFETY: As for `slots()`.
+        let batch = unsafe { addr_of!((*self.ring.ptr.as_ptr()).batch).read() };
+        usize::try_from(batch).unwrap_or(1).max(1)
     }
 
     #[inline(always)]
@@ -251,7 +251,7 @@ impl consume::Producer for LockedProducer<'_> {
         let producer = unsafe { addr_of!((*self.ring.ring.ptr.as_ptr()).producer).read() };
         usize::try_from(producer)
             .ok()
-            .and_then(|producer| self.ring.slots.get(producer))
+            .and_then(|producer| consume::Ring::slots(self.ring).get(producer))
             .is_some_and(|slot| consume::Slot::read(slot).is_none())
     }
 }

@@ -75,11 +75,11 @@ impl TunFile<'_> {
         let tfile = NonNull::new(tfile.cast()).ok_or(EBADF)?;
         // SAFETY: The ring is there as long as the file is open.
         let ring = unsafe { PtrRing::from_raw(ring) };
-        // INVARIANT: Checked on the next line, before anybody sees it.
-        let this = Self { tfile, ring };
-        // SAFETY: By the safety contract, and the getter took it for a tun file.
-        AGREEMENT.check(|| unsafe { this.compare(file) })?;
-        Ok(this)
+        // SAFETY: By the safety contract, and the getter took it for a tun file. The invariants of
+        // what `compare()` is called on are what it finds out.
+        AGREEMENT.check(move || unsafe { Self { tfile, ring }.compare(file) })?;
+        // INVARIANT: Just checked.
+        Ok(Self { tfile, ring })
     }
 
     /// Compares what we take for the layout with what tun says of itself.
