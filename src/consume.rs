@@ -17,6 +17,8 @@
 //!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
 //!    the consumer never wakes a queue whose ring is full.
 
+#![forbid(unsafe_code)]
+
 use crate::sync::{
     smp_mb,
     smp_wmb, //
@@ -357,14 +359,17 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
 
 /// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
 fn wants_wake<R: Ring, D: Device>(ring: &R, device: &D, freed: usize) -> bool {
-    let Some(queue) = own_queue(device) else {
+    if !device.has_backpressure() {
         return false;
-    };
+    }
     // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
     // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the free
-    // slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`.
+    // slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is asked whose
+    // the queue is, too: it became ours, and the device was brought up, before the producer filled
+    // the slot. Litmus test: `owner-look`.
     smp_mb();
-    queue.is_stopped() && is_enough(ring, device.add_freed(freed))
+    own_queue(device)
+        .is_some_and(|queue| queue.is_stopped() && is_enough(ring, device.add_freed(freed)))
 }
 
 /// Wakes the queue if it is still stopped, still ours, and the ring has room.
@@ -377,8 +382,9 @@ fn settle<E: Endpoint>(endpoint: &E) -> bool {
     let _bottom_halves_off = endpoint.bottom_halves_off();
     let ring = endpoint.lock();
     // What the first hold found is asked again: `tun_net_close()` and `__tun_detach()` rely on
-    // running state, ownership and wake being in one hold of this lock. Litmus tests: `close-wake`,
-    // `owner-wake`.
+    // running state, ownership and wake being in one hold of this lock, or, where a queue changes
+    // hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
+    // `owner-wake`, `owner-gone`.
     endpoint.with_device(&ring, |device| {
         let Some(queue) = own_queue(&device) else {
             return false;

@@ -11,8 +11,9 @@ use kernel::sync::barrier::{
     Write, //
 };
 
-// The kernel crate's barriers are calls out of line on a kernel that was built with gcc. So where this
-// module runs they are written as the C headers have them.
+// The kernel crate's barriers are calls out of line, unless the kernel inlines its helpers into Rust
+// (CONFIG_RUST_INLINE_HELPERS, clang only). So where this module runs they are written as the C headers
+// have them.
 
 /// A full barrier between CPUs.
 #[inline(always)]

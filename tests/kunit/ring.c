@@ -346,6 +346,7 @@ static void random_operations(struct kunit *test)
 	KUNIT_EXPECT_GT(test, destroyed_of_ours.count, 0);
 	KUNIT_EXPECT_GT(test, t->resizes, 0);
 	KUNIT_EXPECT_GT(test, t->wakes, 0);
+	KUNIT_EXPECT_GT(test, t->withheld, 0);
 }
 
 static void produce_pair(struct twins *t)

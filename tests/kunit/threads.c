@@ -31,6 +31,9 @@
  */
 #define DURATION	2
 
+/* Fewer entries than that show nothing. */
+#define FEWEST		100
+
 struct threads {
 	struct kunit *test;
 	struct rnd_state rnd;
@@ -231,9 +234,15 @@ static void run(struct kunit *test, int size, bool hands_back)
 
 	kunit_info(test, "%lu entries in %llu ms: %lu stops, %lu wakes, %lu withheld, %lu lost when handed back",
 		   t->entries, took, t->stops, t->wakes, t->withheld, lost);
+	KUNIT_EXPECT_GE(test, t->next, FEWEST);
 	KUNIT_EXPECT_EQ(test, t->produced, t->next);
 	KUNIT_EXPECT_TRUE(test, ptr_ring_empty(&t->ring));
 	KUNIT_EXPECT_FALSE(test, netif_tx_queue_stopped(t->queue));
+	/* A ring of one is full with each entry. */
+	if (size == 1) {
+		KUNIT_EXPECT_GT(test, t->stops, 0);
+		KUNIT_EXPECT_GT(test, t->wakes, 0);
+	}
 	/* What is handed back may fill a ring whose queue runs. */
 	if (!hands_back) {
 		KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
@@ -306,6 +315,7 @@ static void two_consumers(struct kunit *test)
 	kunit_info(test, "%lu entries, %lu to the other consumer, %lu stops",
 		   t->entries, t->entries - mine, t->stops);
 	KUNIT_EXPECT_EQ(test, 0, atomic_long_read(&t->twice));
+	KUNIT_EXPECT_GE(test, t->entries, FEWEST);
 	KUNIT_EXPECT_EQ(test, t->entries, atomic_long_read(&t->taken));
 	KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
 	KUNIT_EXPECT_TRUE(test, ptr_ring_empty(&t->ring));

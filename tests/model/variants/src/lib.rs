@@ -42,6 +42,8 @@ fn mutants(folder: &Path, shipped: &str) -> Vec<(String, PathBuf)> {
 /// If a file cannot be read or written: there is no building without.
 pub fn write() {
     println!("cargo:rerun-if-env-changed=MUTANTS");
+    // Cargo goes by the times of files; that a source is another may show in its text only.
+    println!("cargo:rerun-if-env-changed=SOURCE_KEY");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../src/consume.rs");
     let path = path
         .canonicalize()
