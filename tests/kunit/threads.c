@@ -182,7 +182,7 @@ static int consume(struct threads *t)
 	taken = tuntap_ring_kunit_consume(&t->end, t->out, n, &outcome);
 	for (i = 0; i < taken; i++)
 		if (entry_to_number(t->out[i]) != t->next++)
-			KUNIT_FAIL_AND_ABORT(t->test, "entry %lu, not %lu",
+			KUNIT_FAIL_AND_ABORT(t->test, "got entry %lu, not %lu",
 					     entry_to_number(t->out[i]),
 					     t->next - 1);
 	t->wakes += outcome.wake == WAKE_DONE;
