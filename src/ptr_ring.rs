@@ -54,12 +54,11 @@ impl Held<'_> {
         // SAFETY: By the safety contract.
         let lock =
             unsafe { NonNull::new_unchecked(lock.cast::<<SpinLockBackend as Backend>::State>()) };
-        // SAFETY: By the safety contract.
-        let state = unsafe { SpinLockBackend::lock(lock.as_ptr()) };
         // INVARIANT: Just taken.
         Self {
             lock,
-            state,
+            // SAFETY: By the safety contract.
+            state: unsafe { SpinLockBackend::lock(lock.as_ptr()) },
             _ring: PhantomData,
             _thread: NotThreadSafe,
         }
