@@ -26,6 +26,11 @@ client: ## build the client, a guest without a VM (45 s)
 test-%: ## run one suite: a folder below tests/
 	@scripts/test $*
 
+##@ Measuring
+
+bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (2 min)
+	@bench/$*/run
+
 ##@ Tidying
 
 clean: ## remove what was built in this checkout
