@@ -3,7 +3,6 @@
 //! The traits of `consume.rs`, each method an access of the script.
 
 use crate::script::Returned;
-use core::{ffi::c_void, mem::MaybeUninit};
 
 /// A copy of the code under test: runs a call for that many entries.
 pub(crate) type Adapter = fn(usize) -> Returned;
@@ -36,19 +35,6 @@ pub(crate) fn large(number: u8) -> usize {
     } else {
         usize::from(number)
     }
-}
-
-/// The addresses of the first entries of an array that was all NULL once.
-#[expect(
-    unsafe_code,
-    reason = "`MaybeUninit` is what the code under test takes"
-)]
-pub(crate) fn addresses(out: &[MaybeUninit<*mut c_void>], taken: usize) -> Vec<usize> {
-    let taken = out.iter().take(taken);
-    // SAFETY: The caller initialised all elements, and what is initialised stays so.
-    taken
-        .map(|entry| unsafe { entry.assume_init() }.addr())
-        .collect()
 }
 
 /// Implements the traits of the module `consume` beside it. There is one such module for each copy
@@ -215,7 +201,7 @@ macro_rules! adapter {
                     consume::Wake::Done => Said::Done,
                     consume::Wake::Withheld => Said::Withheld,
                 },
-                out: $crate::adapter::addresses(&out, outcome.taken),
+                out: variants::addresses(&out, outcome.taken),
             }
         }
 

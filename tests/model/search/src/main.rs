@@ -42,11 +42,7 @@ use std::{
 };
 
 fn source(name: &str) -> Result<Adapter, String> {
-    sources::SOURCES
-        .iter()
-        .find(|source| source.0 == name)
-        .map(|source| source.1)
-        .ok_or_else(|| format!("{name}: no such copy of the source; was this built with MUTANTS=?"))
+    variants::find(sources::SOURCES, name)
 }
 
 fn group(name: &str) -> Result<&'static Group, String> {

@@ -7,10 +7,38 @@
 
 use std::{
     env,
+    ffi::c_void,
     fmt::Write as _,
     fs,
+    mem::MaybeUninit,
     path::{Path, PathBuf},
 };
+
+/// Finds a copy of the source in the table that [`write()`] has made.
+///
+/// # Errors
+///
+/// A text for a human, if it is not in there.
+pub fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T, String> {
+    table
+        .iter()
+        .find(|source| source.0 == name)
+        .map(|source| source.1)
+        .ok_or_else(|| format!("{name}: no such copy of the source; was this built with MUTANTS=?"))
+}
+
+/// The addresses of the first entries of an array that was all NULL once.
+#[expect(
+    unsafe_code,
+    reason = "`MaybeUninit` is what the code under test takes"
+)]
+pub fn addresses(out: &[MaybeUninit<*mut c_void>], taken: usize) -> Vec<usize> {
+    let taken = out.iter().take(taken);
+    // SAFETY: The caller initialised all elements, and what is initialised stays so.
+    taken
+        .map(|entry| unsafe { entry.assume_init() }.addr())
+        .collect()
+}
 
 /// From a folder of copies of the source, one for each mistake, those that differ from `shipped`.
 fn mutants(folder: &Path, shipped: &str) -> Vec<(String, PathBuf)> {

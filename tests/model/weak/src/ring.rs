@@ -237,22 +237,6 @@ impl World {
 /// A copy of the code under test: takes up to that many entries, and returns them.
 pub(crate) type Adapter = fn(&World, usize) -> Vec<usize>;
 
-/// The first entries of an array that was all NULL once.
-#[expect(
-    unsafe_code,
-    reason = "`MaybeUninit` is what the code under test takes"
-)]
-pub(crate) fn addresses(
-    out: &[core::mem::MaybeUninit<*mut core::ffi::c_void>],
-    taken: usize,
-) -> Vec<usize> {
-    let taken = out.iter().take(taken);
-    // SAFETY: The caller initialised all elements, and what is initialised stays so.
-    taken
-        .map(|entry| unsafe { entry.assume_init() }.addr())
-        .collect()
-}
-
 /// Implements the traits of the module `consume` beside it. There is one such module for each copy
 /// of the code under test, with traits of its own.
 #[macro_export]
@@ -401,7 +385,7 @@ macro_rules! adapter {
             note!("is called for {n}");
             let outcome = consume::consume_batched(&Endpoint(world), &mut out);
             note!("returns {outcome:?}");
-            $crate::ring::addresses(&out, outcome.taken)
+            variants::addresses(&out, outcome.taken)
         }
 
         pub(crate) const ADAPTER: $crate::Adapter = call;
