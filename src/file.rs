@@ -41,11 +41,8 @@ pub(crate) unsafe fn ring(
 /// a call out of line.
 #[inline(always)]
 fn is_error<T>(pointer: *mut T) -> bool {
-    pointer as usize > usize::MAX - MAX_ERRNO
+    pointer as usize > usize::MAX - bindings::MAX_ERRNO as usize
 }
-
-/// The highest error code, `MAX_ERRNO`.
-const MAX_ERRNO: usize = bindings::MAX_ERRNO as usize;
 
 /// Whether a driver's own word agrees with our idea of what lies behind its file: that it is the
 /// file's private data, that the socket is where we think, and that all of it is as large as we

@@ -73,11 +73,11 @@ impl TapFile<'_> {
         let q = NonNull::new(q.cast()).ok_or(EBADF)?;
         // SAFETY: The ring is there as long as the file is open.
         let ring = unsafe { PtrRing::from_raw(ring) };
-        // INVARIANT: Checked on the next line, before anybody sees it.
-        let this = Self { q, ring };
-        // SAFETY: By the safety contract, and the getter took it for a tap file.
-        AGREEMENT.check(|| unsafe { this.compare(file) })?;
-        Ok(this)
+        // SAFETY: By the safety contract, and the getter took it for a tap file. The invariants of
+        // what `compare()` is called on are what it finds out.
+        AGREEMENT.check(move || unsafe { Self { q, ring }.compare(file) })?;
+        // INVARIANT: Just checked.
+        Ok(Self { q, ring })
     }
 
     /// Compares what we take for the layout with what tap says of itself.
