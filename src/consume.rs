@@ -11,8 +11,8 @@
 //! A call goes through at most two holds of the consumer lock:
 //!
 //! 1. [`take`] moves entries out and frees their slots in runs, at the points where
-//!    `__ptr_ring_consume_batched()` would. If slots came free, or the ring ran dry,
-//!    [`wants_wake`] looks at the queue.
+//!    `__ptr_ring_consume_batched()` would. If so many came free that the tail passed a mark, or
+//!    the ring ran dry, [`wants_wake`] looks at the queue.
 //! 2. Only if a stop was seen and enough slots have been freed since, [`settle`] takes both of the
 //!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
 //!    the consumer never wakes a queue whose ring is full.
@@ -130,6 +130,18 @@ pub(crate) trait Endpoint {
     /// What keeps bottom halves off.
     type BottomHalvesOff;
 
+    /// How much of the ring has to be freed before a stopped queue is woken, in percent, unless the
+    /// ring runs dry before. Half of it is what tun's own consumer waits for.
+    fn wake_after(&self) -> usize {
+        50
+    }
+
+    /// How often the queue is looked at while one ring-full is freed, about; at least 1. A look costs
+    /// a full barrier, and its outcome matters once or twice in that time: so not with each batch.
+    fn looks(&self) -> usize {
+        8
+    }
+
     /// Takes the consumer lock. Never called from softirq context.
     fn lock(&self) -> Self::Ring<'_>;
 
@@ -178,6 +190,8 @@ pub(crate) struct Taken {
     pub(crate) entries: usize,
     /// Slots given back to the producer.
     pub(crate) freed: usize,
+    /// The same, but counted from mark to mark: 0 if the tail passed none.
+    pub(crate) passed: usize,
 }
 
 /// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if that is due.
@@ -193,13 +207,16 @@ pub(crate) fn consume_batched<E: Endpoint>(
 ) -> Outcome {
     let (taken, wake_is_due) = {
         let ring = endpoint.lock();
-        let taken = take(&ring, out);
-        // A batch that freed nothing and left entries behind changed nothing for the producer. One
-        // that left the ring dry may be the last that can act on a stop which an earlier one saw and
-        // left. Litmus test: `dry-look`.
-        let look = taken.freed > 0 || is_dry(&ring);
-        let wake_is_due =
-            look && endpoint.with_device(&ring, |device| wants_wake(&ring, &device, taken.freed));
+        let taken = take(&ring, endpoint.looks(), out);
+        // A batch that freed nothing and left entries behind changed nothing for the producer; one
+        // that freed no more than a part of what it waits for may leave the look to a later one. One
+        // that left the ring dry may be the last that can act on a stop which an earlier one saw, or
+        // did not look for. Litmus test: `dry-look`.
+        let look = taken.passed > 0 || is_dry(&ring);
+        let wake_is_due = look
+            && endpoint.with_device(&ring, |device| {
+                wants_wake(endpoint, &ring, &device, taken.passed)
+            });
         (taken, wake_is_due)
     };
     let wake = if !wake_is_due {
@@ -216,75 +233,88 @@ pub(crate) fn consume_batched<E: Endpoint>(
     }
 }
 
-/// Moves entries from the ring into `out`, run by run.
+/// Moves entries from the ring into `out`.
 ///
-/// A run ends where `__ptr_ring_discard_one()` would free slots, where `out` is full, or at the
-/// first empty slot. So the slots are freed at the same points as there, but head and tail are
-/// written once a run.
+/// A run ends where `out` is full, at the first empty slot, or behind the last slot of the array; so
+/// there are two of them at most. Head and tail are written once a run, and end where they would by
+/// `__ptr_ring_discard_one()` for each entry.
 #[inline(always)]
-pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
+pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
     let slots = ring.slots();
-    let batch = ring.batch();
     let mut head = ring.head();
     let mut tail = ring.tail();
-    let mut entries = 0;
-    let mut freed = 0;
+    let from = tail;
+    let mut entries: usize = 0;
+    let mut freed: usize = 0;
 
     // No more than a ring-full, even if the producer keeps refilling it.
     let most = out.len().min(slots.len());
-    let Some(mut out) = out.get_mut(..most) else {
-        return Taken { entries, freed };
-    };
-
-    while !out.is_empty() {
-        // The index at which slots are freed next. At least one entry is consumed before: where
-        // the tail lags by more than a batch (after a resize, say), that one frees them all.
-        let free_at = tail
-            .wrapping_add(batch)
-            .max(head.wrapping_add(1))
-            .min(slots.len());
-        let stop = head.wrapping_add(out.len()).min(free_at);
-        let Some(run) = slots.get(head..stop) else {
+    while let (Some(run), Some(places)) = (slots.get(head..), out.get_mut(entries..most)) {
+        if places.is_empty() {
             break;
-        };
-
-        let length = copy(run, out);
+        }
+        let length = copy(run, places);
         if length == 0 {
             break;
         }
 
-        entries = length.wrapping_add(entries);
-        head = head.wrapping_add(length);
-        if head == free_at {
-            // Behind the last slot the ring starts again.
-            let next = if head == slots.len() { 0 } else { head };
-            ring.publish_head(next);
+        entries = entries.wrapping_add(length);
+        let end = head.wrapping_add(length);
+        let free_to = free_to(tail, head, end, ring.batch(), slots.len());
+        // Behind the last slot the ring starts again.
+        let wrapped = |index| if index == slots.len() { 0 } else { index };
+        head = wrapped(end);
+        ring.publish_head(head);
+        if let Some(consumed) = slots.get(tail..free_to).filter(|slots| !slots.is_empty()) {
             // The new head before the slots behind it: whoever sees one of them empty and then
             // looks at the head must not find the old one, which is empty too and would read as
             // an empty ring. Pairs with the order of a lockless reader's loads (the `smp_rmb()`
             // that one would use between slot and head). Litmus test: `head-free`.
             smp_wmb();
-            if let Some(consumed) = slots.get(tail..head) {
-                free(consumed);
-                freed = consumed.len().wrapping_add(freed);
-            }
-            head = next;
-            tail = next;
+            free(consumed);
+            freed = freed.wrapping_add(consumed.len());
+            tail = wrapped(free_to);
             ring.set_tail(tail);
-        } else {
-            ring.publish_head(head);
         }
-
+        // Up to the end of the array, or there was no more.
         if length < run.len() {
             break;
         }
-        out = match out.get_mut(length..) {
-            Some(rest) => rest,
-            None => break,
-        };
     }
 
-    Taken { entries, freed }
+    // Marks are a power of two apart, from the first slot of the array on.
+    let stride = 1_usize << (slots.len() / looks).checked_ilog2().unwrap_or(0);
+    let behind_mark = |index| index & stride.wrapping_sub(1);
+    Taken {
+        entries,
+        freed,
+        passed: freed
+            .wrapping_add(behind_mark(from))
+            .wrapping_sub(behind_mark(tail)),
+    }
+}
+
+/// Up to which index slots are free once the entries from `head` to `end` have been consumed, as by
+/// `__ptr_ring_discard_one()` for each: `tail` if none are freed, at most `slots`.
+///
+/// That frees when a batch is consumed, and at the end of the array; where the tail lags by more than
+/// a batch (after a resize, say), with the first entry.
+#[inline(always)]
+fn free_to(tail: usize, head: usize, end: usize, batch: usize, slots: usize) -> usize {
+    let first = tail.wrapping_add(batch).max(head.wrapping_add(1));
+    if end == slots {
+        return slots;
+    }
+    let Some(beyond) = end.checked_sub(first) else {
+        return tail;
+    };
+    // The kernel's batches are powers of two; a division takes as long as ten entries.
+    let over = if batch.is_power_of_two() {
+        beyond & batch.wrapping_sub(1)
+    } else {
+        beyond.checked_rem(batch).unwrap_or(0)
+    };
+    end.wrapping_sub(over)
 }
 
 /// How many slots are handled in one turn of a loop: a turn costs more than an entry.
@@ -293,22 +323,21 @@ const STEP: usize = 4;
 /// Reads slots in order up to the first empty one, no more than fit in `out`; returns how many.
 #[inline(always)]
 fn copy<S: Slot>(run: &[S], out: &mut [MaybeUninit<*mut c_void>]) -> usize {
+    let most = run.len().min(out.len());
+    let (Some(run), Some(out)) = (run.get(..most), out.get_mut(..most)) else {
+        return 0;
+    };
     let mut length: usize = 0;
-    for (slots, places) in run.chunks(STEP).zip(out.chunks_mut(STEP)) {
-        let copied = match (
-            <&[S; STEP]>::try_from(slots),
-            <&mut [_; STEP]>::try_from(&mut *places),
-        ) {
-            // Of a length that the compiler knows.
-            (Ok(slots), Ok(places)) => copy_each(slots, places),
-            _ => copy_each(slots, places),
-        };
+    let mut places = out.chunks_exact_mut(STEP);
+    for (slots, places) in run.chunks_exact(STEP).zip(places.by_ref()) {
+        let copied = copy_each(slots, places);
         length = length.wrapping_add(copied);
         if copied < STEP {
-            break;
+            return length;
         }
     }
-    length
+    let rest = copy_each(run.chunks_exact(STEP).remainder(), places.into_remainder());
+    length.wrapping_add(rest)
 }
 
 /// As [`copy`], in a loop round each entry.
@@ -342,10 +371,10 @@ fn is_dry<R: Ring>(ring: &R) -> bool {
         .is_none_or(|slot| slot.read().is_none())
 }
 
-/// Whether enough slots have been freed to wake a stopped queue: half a ring's worth, as tun's own
-/// consumer has it, or everything.
-fn is_enough<R: Ring>(ring: &R, freed: usize) -> bool {
-    freed >= ring.slots().len() / 2 || is_dry(ring)
+/// Whether enough slots have been freed to wake a stopped queue, or everything.
+fn is_enough<E: Endpoint>(endpoint: &E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
+    freed >= share / 100 || is_dry(ring)
 }
 
 /// The queue, if a wake of it is this file's to give.
@@ -358,7 +387,12 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
 }
 
 /// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
-fn wants_wake<R: Ring, D: Device>(ring: &R, device: &D, freed: usize) -> bool {
+fn wants_wake<E: Endpoint>(
+    endpoint: &E,
+    ring: &E::Ring<'_>,
+    device: &E::Device<'_>,
+    freed: usize,
+) -> bool {
     if !device.has_backpressure() {
         return false;
     }
@@ -368,8 +402,9 @@ fn wants_wake<R: Ring, D: Device>(ring: &R, device: &D, freed: usize) -> bool {
     // the queue is, too: it became ours, and the device was brought up, before the producer filled
     // the slot. Litmus test: `owner-look`.
     smp_mb();
-    own_queue(device)
-        .is_some_and(|queue| queue.is_stopped() && is_enough(ring, device.add_freed(freed)))
+    own_queue(device).is_some_and(|queue| {
+        queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
+    })
 }
 
 /// Wakes the queue if it is still stopped, still ours, and the ring has room.
@@ -391,8 +426,9 @@ fn settle<E: Endpoint>(endpoint: &E) -> bool {
         };
         let producer = ring.lock_producer();
         // Counted anew: between the two holds another consumer may have woken the queue.
-        let due =
-            queue.is_stopped() && is_enough(&ring, device.add_freed(0)) && producer.has_room();
+        let due = queue.is_stopped()
+            && is_enough(endpoint, &ring, device.add_freed(0))
+            && producer.has_room();
         if due {
             queue.wake();
             device.reset_freed();

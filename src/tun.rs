@@ -10,7 +10,11 @@ use crate::{
         self,
         private, //
     },
-    consume, file,
+    consume,
+    file::{
+        self,
+        File, //
+    },
     layout::{
         read_untrusted,
         Agreement,
@@ -36,12 +40,7 @@ use core::{
         NonNull, //
     },
 };
-use kernel::{
-    prelude::*,
-    sync::rcu, //
-};
-
-static AGREEMENT: Agreement = Agreement::new("tun");
+use kernel::sync::rcu;
 
 /// An open file of `/dev/net/tun`, with a device or without.
 ///
@@ -54,39 +53,23 @@ pub(crate) struct TunFile<'a> {
     ring: PtrRing<'a>,
 }
 
-impl TunFile<'_> {
-    /// Finds the tun file behind a `struct file`.
-    ///
-    /// Errors: [`EBADF`] for NULL, those of `tun_get_tx_ring()` ([`EINVAL`] for another driver's
-    /// file), [`ENOEXEC`] if the running tun has not the layout that we were built for.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be NULL or point to a file that stays open for `'a`.
-    #[inline(always)]
-    pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
-        // SAFETY: By the safety contract; the getter looks at the file's operations only.
-        let ring = unsafe { file::ring(file, bindings::tun_get_tx_ring) }?;
-        // A member of the file's `struct tun_file`, at that offset if the layout fits; until that
-        // is known the result is only compared.
-        let tfile = ring
-            .as_ptr()
-            .wrapping_byte_sub(offset_of!(private::tun_file, tx_ring));
-        let tfile = NonNull::new(tfile.cast()).ok_or(EBADF)?;
-        // SAFETY: The ring is there as long as the file is open.
-        let ring = unsafe { PtrRing::from_raw(ring) };
-        // SAFETY: By the safety contract, and the getter took it for a tun file. The invariants of
-        // what `compare()` is called on are what it finds out.
-        AGREEMENT.check(move || unsafe { Self { tfile, ring }.compare(file) })?;
-        // INVARIANT: Just checked.
-        Ok(Self { tfile, ring })
+impl<'a> File<'a> for TunFile<'a> {
+    type Private = private::tun_file;
+
+    const RING: usize = offset_of!(private::tun_file, tx_ring);
+    const GETTER: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring =
+        bindings::tun_get_tx_ring;
+    fn agreement() -> &'static Agreement {
+        static AGREEMENT: Agreement = Agreement::new("tun");
+        &AGREEMENT
     }
 
-    /// Compares what we take for the layout with what tun says of itself.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be this open tun file.
+    #[inline(always)]
+    unsafe fn new(tfile: NonNull<private::tun_file>, ring: PtrRing<'a>) -> Self {
+        // INVARIANT: By the safety contract.
+        Self { tfile, ring }
+    }
+
     #[cold]
     unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
         // SAFETY: By the safety contract; the socket of an open tun file is there.
@@ -123,7 +106,9 @@ impl TunFile<'_> {
             Verdict::Open
         }
     }
+}
 
+impl TunFile<'_> {
     /// Whether the device that we find in a `struct tun_struct` has that structure for its
     /// private part, and whether that part has the size we think.
     ///
@@ -172,11 +157,15 @@ impl consume::Endpoint for TunFile<'_> {
         crate::bottom_halves::off()
     }
 
+    fn wake_after(&self) -> usize {
+        crate::wake_after()
+    }
+
     #[inline(always)]
     fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TunDevice<'_>) -> bool) -> bool {
         let rcu = rcu::read_lock();
         // A device may have come after the last comparison, and been the first to be seen.
-        let fits = || AGREEMENT.verdict() == Verdict::Fits;
+        let fits = || Self::agreement().verdict() == Verdict::Fits;
         match self.tun() {
             Some(tun) if fits() => look(TunDevice {
                 tfile: self.tfile,
