@@ -44,7 +44,7 @@ pub(crate) trait Slot {
 /// A ring whose consumer lock is held for as long as the value lives.
 ///
 /// All indices are below the number of slots, or 0 where there are none.
-pub(crate) trait Ring {
+pub(crate) trait Ring: Sized {
     /// The type of the ring's slots.
     type Slot: Slot;
 
@@ -70,6 +70,9 @@ pub(crate) trait Ring {
 
     /// Moves the tail.
     fn set_tail(&self, tail: usize);
+
+    /// Drops the consumer lock at the end of a hold that took so many entries.
+    fn release(self, taken: usize);
 
     /// Takes the producer lock, which nests inside the consumer lock.
     ///
@@ -118,7 +121,7 @@ pub(crate) trait Device {
 }
 
 /// A file's ring, and the way from it to the device above.
-pub(crate) trait Endpoint {
+pub(crate) trait Endpoint: Copy {
     /// The ring, locked.
     type Ring<'a>: Ring
     where
@@ -184,7 +187,7 @@ pub(crate) enum Wake {
 }
 
 /// What one hold of the consumer lock moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Entries handed out.
     pub(crate) entries: usize,
@@ -202,23 +205,18 @@ pub(crate) struct Taken {
 /// Context: process context with bottom halves and interrupts on. Takes the consumer lock, and at
 /// times the producer lock inside it. Does not sleep.
 pub(crate) fn consume_batched<E: Endpoint>(
-    endpoint: &E,
+    endpoint: E,
     out: &mut [MaybeUninit<*mut c_void>],
 ) -> Outcome {
-    let (taken, wake_is_due) = {
-        let ring = endpoint.lock();
-        let taken = take(&ring, endpoint.looks(), out);
-        // A batch that freed nothing and left entries behind changed nothing for the producer; one
-        // that freed no more than a part of what it waits for may leave the look to a later one. One
-        // that left the ring dry may be the last that can act on a stop which an earlier one saw, or
-        // did not look for. Litmus test: `dry-look`.
-        let look = taken.passed > 0 || is_dry(&ring);
-        let wake_is_due = look
-            && endpoint.with_device(&ring, |device| {
-                wants_wake(endpoint, &ring, &device, taken.passed)
-            });
-        (taken, wake_is_due)
-    };
+    let ring = endpoint.lock();
+    let taken = take(&ring, endpoint.looks(), out);
+    // A batch that freed nothing and left entries behind changed nothing for the producer; one that
+    // freed no more than a part of what it waits for may leave the look to a later one. One that left
+    // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
+    // for. Litmus test: `dry-look`.
+    let look = taken.passed > 0 || is_dry(&ring);
+    let wake_is_due = look && wants_wake(endpoint, &ring, taken.passed);
+    ring.release(taken.entries);
     let wake = if !wake_is_due {
         Wake::NotNeeded
     } else if settle(endpoint) {
@@ -233,65 +231,96 @@ pub(crate) fn consume_batched<E: Endpoint>(
     }
 }
 
-/// Moves entries from the ring into `out`.
+/// Moves entries from the ring into `out`, frees slots, and tells how far the tail came.
 ///
-/// A run ends where `out` is full, at the first empty slot, or behind the last slot of the array; so
-/// there are two of them at most. Head and tail are written once a run, and end where they would by
-/// `__ptr_ring_discard_one()` for each entry.
+/// Slots are freed where `__ptr_ring_discard_one()` would free them for each entry; head and tail are
+/// written once for all entries up to the end of the array, and once more for what lies behind it.
 #[inline(always)]
 pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
     let slots = ring.slots();
-    let mut head = ring.head();
-    let mut tail = ring.tail();
-    let from = tail;
-    let mut entries: usize = 0;
-    let mut freed: usize = 0;
-
+    let from = ring.tail();
     // No more than a ring-full, even if the producer keeps refilling it.
     let most = out.len().min(slots.len());
-    while let (Some(run), Some(places)) = (slots.get(head..), out.get_mut(entries..most)) {
-        if places.is_empty() {
-            break;
-        }
-        let length = copy(run, places);
-        if length == 0 {
-            break;
-        }
-
-        entries = entries.wrapping_add(length);
-        let end = head.wrapping_add(length);
-        let free_to = free_to(tail, head, end, ring.batch(), slots.len());
-        // Behind the last slot the ring starts again.
-        let wrapped = |index| if index == slots.len() { 0 } else { index };
-        head = wrapped(end);
-        ring.publish_head(head);
-        if let Some(consumed) = slots.get(tail..free_to).filter(|slots| !slots.is_empty()) {
-            // The new head before the slots behind it: whoever sees one of them empty and then
-            // looks at the head must not find the old one, which is empty too and would read as
-            // an empty ring. Pairs with the order of a lockless reader's loads (the `smp_rmb()`
-            // that one would use between slot and head). Litmus test: `head-free`.
-            smp_wmb();
-            free(consumed);
-            freed = freed.wrapping_add(consumed.len());
-            tail = wrapped(free_to);
-            ring.set_tail(tail);
-        }
-        // Up to the end of the array, or there was no more.
-        if length < run.len() {
-            break;
+    let Some(out) = out.get_mut(..most) else {
+        return Taken::default();
+    };
+    let mut run = take_run(ring, slots, out);
+    if run.to_the_end {
+        if let Some(out) = out.get_mut(run.entries..).filter(|out| !out.is_empty()) {
+            let rest = take_rest(ring, slots, out);
+            run.entries = run.entries.wrapping_add(rest.entries);
+            run.freed = run.freed.wrapping_add(rest.freed);
         }
     }
 
     // Marks are a power of two apart, from the first slot of the array on.
     let stride = 1_usize << (slots.len() / looks).checked_ilog2().unwrap_or(0);
     let behind_mark = |index| index & stride.wrapping_sub(1);
-    Taken {
-        entries,
-        freed,
-        passed: freed
+    let passed = if run.freed == 0 {
+        0
+    } else {
+        run.freed
             .wrapping_add(behind_mark(from))
-            .wrapping_sub(behind_mark(tail)),
+            .wrapping_sub(behind_mark(ring.tail()))
+    };
+    Taken {
+        entries: run.entries,
+        freed: run.freed,
+        passed,
     }
+}
+
+/// What was moved between the head and the end of the array.
+struct Run {
+    /// Entries handed out.
+    entries: usize,
+    /// Slots given back to the producer.
+    freed: usize,
+    /// Whether the last slot of the array was among them.
+    to_the_end: bool,
+}
+
+/// Moves entries into `out`, up to an empty slot or the end of the array.
+#[inline(always)]
+fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
+    let head = ring.head();
+    let entries = slots.get(head..).map_or(0, |run| copy(run, out));
+    if entries == 0 {
+        return Run {
+            entries,
+            freed: 0,
+            to_the_end: false,
+        };
+    }
+
+    let tail = ring.tail();
+    let end = head.wrapping_add(entries);
+    let free_to = free_to(tail, head, end, ring.batch(), slots.len());
+    // Behind the last slot the ring starts again.
+    let wrapped = |index| if index == slots.len() { 0 } else { index };
+    ring.publish_head(wrapped(end));
+    let consumed = slots.get(tail..free_to).unwrap_or(&[]);
+    if !consumed.is_empty() {
+        // The new head before the slots behind it: whoever sees one of them empty and then looks at
+        // the head must not find the old one, which is empty too and would read as an empty ring.
+        // Pairs with the order of a lockless reader's loads (the `smp_rmb()` that one would use
+        // between slot and head). Litmus test: `head-free`.
+        smp_wmb();
+        free(consumed);
+        ring.set_tail(wrapped(free_to));
+    }
+    Run {
+        entries,
+        freed: consumed.len(),
+        to_the_end: end == slots.len(),
+    }
+}
+
+/// As [`take_run`], out of line: for what lies behind the end of the array, once in a ring-full.
+#[cold]
+#[inline(never)]
+fn take_rest<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
+    take_run(ring, slots, out)
 }
 
 /// Up to which index slots are free once the entries from `head` to `end` have been consumed, as by
@@ -301,13 +330,14 @@ pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut 
 /// a batch (after a resize, say), with the first entry.
 #[inline(always)]
 fn free_to(tail: usize, head: usize, end: usize, batch: usize, slots: usize) -> usize {
-    let first = tail.wrapping_add(batch).max(head.wrapping_add(1));
     if end == slots {
         return slots;
     }
-    let Some(beyond) = end.checked_sub(first) else {
+    let due = tail.wrapping_add(batch);
+    if end < due {
         return tail;
-    };
+    }
+    let beyond = end.wrapping_sub(due.max(head.wrapping_add(1)));
     // The kernel's batches are powers of two; a division takes as long as ten entries.
     let over = if batch.is_power_of_two() {
         beyond & batch.wrapping_sub(1)
@@ -372,7 +402,7 @@ fn is_dry<R: Ring>(ring: &R) -> bool {
 }
 
 /// Whether enough slots have been freed to wake a stopped queue, or everything.
-fn is_enough<E: Endpoint>(endpoint: &E, ring: &E::Ring<'_>, freed: usize) -> bool {
+fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
     let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
     freed >= share / 100 || is_dry(ring)
 }
@@ -387,23 +417,23 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
 }
 
 /// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
-fn wants_wake<E: Endpoint>(
-    endpoint: &E,
-    ring: &E::Ring<'_>,
-    device: &E::Device<'_>,
-    freed: usize,
-) -> bool {
-    if !device.has_backpressure() {
-        return false;
-    }
-    // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
-    // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the free
-    // slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is asked whose
-    // the queue is, too: it became ours, and the device was brought up, before the producer filled
-    // the slot. Litmus test: `owner-look`.
-    smp_mb();
-    own_queue(device).is_some_and(|queue| {
-        queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
+///
+/// Out of line, as the common call does not come here: it has fewer registers to save then.
+#[inline(never)]
+fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    endpoint.with_device(ring, |device| {
+        if !device.has_backpressure() {
+            return false;
+        }
+        // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
+        // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the
+        // free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is
+        // asked whose the queue is, too: it became ours, and the device was brought up, before the
+        // producer filled the slot. Litmus test: `owner-look`.
+        smp_mb();
+        own_queue(&device).is_some_and(|queue| {
+            queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
+        })
     })
 }
 
@@ -411,7 +441,9 @@ fn wants_wake<E: Endpoint>(
 ///
 /// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
 /// stopped and that there is room are true at once. Litmus test: `settled-wake`.
-fn settle<E: Endpoint>(endpoint: &E) -> bool {
+#[cold]
+#[inline(never)]
+fn settle<E: Endpoint>(endpoint: E) -> bool {
     // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
     // they come on again.
     let _bottom_halves_off = endpoint.bottom_halves_off();

@@ -8,12 +8,14 @@ use crate::{
     layout::{
         Agreement,
         Verdict, //
-    },
-    ptr_ring::PtrRing, //
+    }, //
 };
-use core::ptr::{
-    addr_of,
-    NonNull, //
+use core::{
+    ffi::c_void,
+    ptr::{
+        addr_of,
+        NonNull, //
+    },
 };
 use kernel::{
     error::from_err_ptr,
@@ -34,13 +36,13 @@ pub(crate) trait File<'a>: Sized {
     /// Whether the driver has the layout that we have of it.
     fn agreement() -> &'static Agreement;
 
-    /// The file, by its private data and the ring in it.
+    /// The file, by its private data.
     ///
     /// # Safety
     ///
-    /// They must be those of a file of this driver that stays open for `'a`. That the layout fits must
-    /// be known before anything is done with the result but [`File::compare`].
-    unsafe fn new(private: NonNull<Self::Private>, ring: PtrRing<'a>) -> Self;
+    /// It must be that of a file of this driver that stays open for `'a`. That the layout fits must be
+    /// known before anything is done with the result but [`File::compare`].
+    unsafe fn new(private: NonNull<Self::Private>) -> Self;
 
     /// Compares what we take for the layout with what the driver says of itself.
     ///
@@ -69,38 +71,39 @@ pub(crate) trait File<'a>: Sized {
                 addr_of!((*file).private_data).read(),
             )
         };
-        match NonNull::new(private.cast::<Self::Private>()) {
-            // SAFETY: The private data of an open file of this driver, whose layout fits.
-            Some(private) if Self::agreement().covers(operations) => Ok(unsafe {
-                let ring = private.cast::<bindings::ptr_ring>().byte_add(Self::RING);
-                Self::new(private, PtrRing::from_raw(ring))
-            }),
+        if !Self::agreement().covers(operations) || private.is_null() {
             // SAFETY: By the safety contract.
-            _ => unsafe { Self::ask(file, operations) },
+            unsafe { Self::ask(file, operations, private) }?;
         }
+        // SAFETY: The private data of an open file of this driver.
+        Ok(unsafe { Self::new(NonNull::new_unchecked(private.cast())) })
     }
 
-    /// As [`File::from_raw`], by asking the driver: for the files of others, and while it is not known
-    /// whether the layout fits.
+    /// Asks the driver whether a file is its own, and compares layouts: for the files of others, and
+    /// while it is not known whether the layout fits.
     ///
     /// # Safety
     ///
-    /// `file` must be open for `'a`, and have these operations.
+    /// `file` must be open for `'a`, and have these operations and private data.
     #[cold]
     unsafe fn ask(
         file: *mut bindings::file,
         operations: *const bindings::file_operations,
-    ) -> Result<Self> {
+        private: *mut c_void,
+    ) -> Result {
         // SAFETY: By the safety contract.
-        let ring = NonNull::new(from_err_ptr(unsafe { Self::GETTER(file) })?).ok_or(EBADF)?;
-        // A member of the private data, at that offset if the layout fits; until that is known the
-        // result is only compared.
-        let private = NonNull::new(ring.as_ptr().wrapping_byte_sub(Self::RING)).ok_or(EBADF)?;
-        // SAFETY: The getter took it for a file of this driver. The ring is there as long as it is open.
-        let result = unsafe { Self::new(private.cast(), PtrRing::from_raw(ring)) };
+        let ring = from_err_ptr(unsafe { Self::GETTER(file) })?;
+        // A member of the private data, at that offset if the layout fits; until that is known it is
+        // only compared.
+        let owner = NonNull::new(ring.wrapping_byte_sub(Self::RING)).ok_or(EBADF)?;
+        // SAFETY: The getter took it for a file of this driver.
+        let result = unsafe { Self::new(owner.cast()) };
         // SAFETY: By the safety contract.
         Self::agreement().decide(operations, || unsafe { result.compare(file) })?;
-        Ok(result)
+        if owner.as_ptr().cast() != private {
+            return Err(ENOEXEC);
+        }
+        Ok(())
     }
 }
 

@@ -107,7 +107,7 @@ unsafe fn consume_batched<E: consume::Endpoint>(
         // SAFETY: By the safety contract; the elements may be uninitialised.
         Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
     };
-    let outcome = consume::consume_batched(&endpoint, out);
+    let outcome = consume::consume_batched(endpoint, out);
     stats::count(&outcome);
     // No more than `n`.
     outcome.taken as c_int

@@ -29,12 +29,14 @@ use crate::{
     },
 };
 use core::{
+    marker::PhantomData,
     mem::{
         offset_of,
         size_of, //
     },
     ptr::{
         addr_of,
+        addr_of_mut,
         NonNull, //
     },
 };
@@ -44,11 +46,11 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tap_queue` of a file that is open for `'a`, `ring` is the ring in
-/// it. The running tap is not known to have another layout.
+/// The pointer is to the `struct tap_queue` of a file that is open for `'a`. The running tap is not known to have another layout.
+#[derive(Clone, Copy)]
 pub(crate) struct TapFile<'a> {
     q: NonNull<bindings::tap_queue>,
-    ring: PtrRing<'a>,
+    _file: PhantomData<&'a bindings::file>,
 }
 
 impl<'a> File<'a> for TapFile<'a> {
@@ -63,9 +65,12 @@ impl<'a> File<'a> for TapFile<'a> {
     }
 
     #[inline(always)]
-    unsafe fn new(q: NonNull<bindings::tap_queue>, ring: PtrRing<'a>) -> Self {
+    unsafe fn new(q: NonNull<bindings::tap_queue>) -> Self {
         // INVARIANT: By the safety contract.
-        Self { q, ring }
+        Self {
+            q,
+            _file: PhantomData,
+        }
     }
 
     #[cold]
@@ -143,7 +148,12 @@ impl consume::Endpoint for TapFile<'_> {
 
     #[inline(always)]
     fn lock(&self) -> Locked<'_> {
-        self.ring.lock()
+        // SAFETY: The ring lies in the private data, and is there as long as the file is open.
+        let ring = unsafe {
+            let ring = addr_of_mut!((*self.q.as_ptr()).ring);
+            PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
+        };
+        ring.lock()
     }
 
     fn bottom_halves_off(&self) -> Self::BottomHalvesOff {

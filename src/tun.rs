@@ -30,6 +30,7 @@ use crate::{
     },
 };
 use core::{
+    marker::PhantomData,
     mem::{
         offset_of,
         size_of, //
@@ -46,11 +47,11 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tun_file` of a file that is open for `'a`, `ring` is the ring in
-/// it. The running tun is not known to have another layout.
+/// The pointer is to the `struct tun_file` of a file that is open for `'a`. The running tun is not known to have another layout.
+#[derive(Clone, Copy)]
 pub(crate) struct TunFile<'a> {
     tfile: NonNull<private::tun_file>,
-    ring: PtrRing<'a>,
+    _file: PhantomData<&'a bindings::file>,
 }
 
 impl<'a> File<'a> for TunFile<'a> {
@@ -65,9 +66,12 @@ impl<'a> File<'a> for TunFile<'a> {
     }
 
     #[inline(always)]
-    unsafe fn new(tfile: NonNull<private::tun_file>, ring: PtrRing<'a>) -> Self {
+    unsafe fn new(tfile: NonNull<private::tun_file>) -> Self {
         // INVARIANT: By the safety contract.
-        Self { tfile, ring }
+        Self {
+            tfile,
+            _file: PhantomData,
+        }
     }
 
     #[cold]
@@ -150,7 +154,12 @@ impl consume::Endpoint for TunFile<'_> {
 
     #[inline(always)]
     fn lock(&self) -> Locked<'_> {
-        self.ring.lock()
+        // SAFETY: The ring lies in the private data, and is there as long as the file is open.
+        let ring = unsafe {
+            let ring = addr_of_mut!((*self.tfile.as_ptr()).tx_ring);
+            PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
+        };
+        ring.lock()
     }
 
     fn bottom_halves_off(&self) -> Self::BottomHalvesOff {
