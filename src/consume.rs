@@ -213,7 +213,7 @@ pub(crate) fn consume_batched<E: Endpoint>(
     // A batch that freed nothing and left entries behind changed nothing for the producer; one that
     // freed no more than a part of what it waits for may leave the look to a later one. One that left
     // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
-    // for. Litmus test: `dry-look`.
+    // for. Litmus tests: `dry-look`, `dry-stop`.
     let look = taken.passed > 0 || is_dry(&ring);
     let wake_is_due = look && wants_wake(endpoint, &ring, taken.passed);
     ring.release(taken.entries);
