@@ -259,9 +259,10 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     /// Uses tun's own `cons_cnt`, which its `read()` path shares.
     ///
-    /// Tun counts entries consumed; this counts slots freed, so that calls that freed none need
-    /// not look. Over time that is the same number; at any moment it is less than a batch off, but
-    /// that `ptr_ring_unconsume()` frees slots which nobody counts.
+    /// Tun counts entries consumed; this counts slots freed, from mark to mark, so that calls that
+    /// passed no mark need not look. Over time that is the same number; at any moment it is less than a
+    /// batch and the way between two marks off, but that `ptr_ring_unconsume()` frees slots which nobody
+    /// counts.
     #[inline(always)]
     fn add_freed(&self, slots: usize) -> usize {
         let freed = self.freed();
