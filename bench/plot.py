@@ -210,6 +210,11 @@ def curve(path, panels, *, title, ylabel):
             here.xaxis.set_minor_locator(ticker.NullLocator())
             here.tick_params(axis="x", labelrotation=45 if len(here.get_xticks()) > 6 else 0)
             here.set_xlabel(text)
-            here.set_ylim(bottom=0)
+            tops = [point[3] for points in curves.values() for point in points]
+            if max(tops) > 10 * min(tops):
+                here.set_yscale("log")
+                here.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            else:
+                here.set_ylim(0, 1.05 * max(tops))
         axes[0].set_ylabel(ylabel)
         save(figure, path)
