@@ -28,7 +28,8 @@ load_vhost() {
 }
 
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
-# stops and wakes can be told apart from calls without effect, whoever makes them.
+# stops and wakes can be told apart from calls without effect, whoever makes them. Ours does without it where
+# the qdisc is to run on another CPU, and counts those itself.
 watch_wakes() {
 	echo 'p:ring/wake netif_tx_wake_queue state=dev_queue->state' >"$TRACING/kprobe_events"
 	echo "$WAKES" >"$TRACING/events/ring/wake/trigger"
@@ -36,5 +37,7 @@ watch_wakes() {
 
 # wakes: how many so far
 wakes() {
-	awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$TRACING/events/ring/wake/hist"
+	local hits
+	hits=$(awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$TRACING/events/ring/wake/hist")
+	echo $((hits + $(counter remote)))
 }

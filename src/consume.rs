@@ -84,6 +84,11 @@ pub(crate) trait Ring: Sized {
 pub(crate) trait Producer {
     /// Whether the slot that the next entry will go to is free.
     fn has_room(&self) -> bool;
+
+    /// The entry that came last, `None` in a ring that is dry.
+    fn newest(&self) -> Option<NonNull<c_void>> {
+        None
+    }
 }
 
 /// The netdev queue above a ring.
@@ -91,8 +96,8 @@ pub(crate) trait Queue {
     /// Whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
     fn is_stopped(&self) -> bool;
 
-    /// Clears the stop and schedules the qdisc, if the queue was stopped.
-    fn wake(&self);
+    /// Clears the stop, at once, and has the qdisc run: on the CPU `on`, or on this one.
+    fn wake(&self, on: Option<u32>);
 }
 
 /// The device above a ring, as found in one RCU read-side critical section that spans the value.
@@ -118,6 +123,12 @@ pub(crate) trait Device {
 
     /// Starts that count anew.
     fn reset_freed(&self);
+
+    /// The CPU that an entry comes from, if that is known and to be told. The entry is in the ring, and
+    /// both locks are held.
+    fn sender(&self, _entry: NonNull<c_void>) -> Option<u32> {
+        None
+    }
 }
 
 /// A file's ring, and the way from it to the device above.
@@ -462,7 +473,7 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
             && is_enough(endpoint, &ring, device.add_freed(0))
             && producer.has_room();
         if due {
-            queue.wake();
+            queue.wake(producer.newest().and_then(|entry| device.sender(entry)));
             device.reset_freed();
         }
         due

@@ -44,6 +44,10 @@ module! {
             default: 50,
             description: "Percent of a ring to free before its stopped queue is woken, 1 to 100 (default 50)",
         },
+        qdisc_on_sender: bool {
+            default: true,
+            description: "Run the qdisc of a woken queue on the CPU that sent last, not on the consumer's (default on)",
+        },
     },
 }
 
@@ -52,10 +56,22 @@ fn wake_after() -> usize {
     usize::from(module_parameters::wake_after.value())
 }
 
-#[pin_data]
+/// Whether the qdisc of a woken queue is to run on the CPU that sent last.
+fn qdisc_on_sender() -> bool {
+    module_parameters::qdisc_on_sender.value()
+}
+
+#[pin_data(PinnedDrop)]
 struct TuntapRing {
     #[pin]
     files: stats::Files,
+}
+
+#[pinned_drop]
+impl PinnedDrop for TuntapRing {
+    fn drop(self: Pin<&mut Self>) {
+        tun::finish_wakes();
+    }
 }
 
 impl kernel::InPlaceModule for TuntapRing {

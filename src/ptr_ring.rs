@@ -227,14 +227,32 @@ impl Drop for LockedProducer<'_> {
     }
 }
 
-impl consume::Producer for LockedProducer<'_> {
-    fn has_room(&self) -> bool {
+impl LockedProducer<'_> {
+    fn producer(&self) -> usize {
         // SAFETY: The ring is there by the type invariants of `PtrRing`; the producer lock, under
         // which alone the producer's index is used, is held by the type invariants.
         let producer = unsafe { addr_of!((*self.ring.ring.ptr.as_ptr()).producer).read() };
-        usize::try_from(producer)
-            .ok()
-            .and_then(|producer| consume::Ring::slots(self.ring).get(producer))
-            .is_some_and(|slot| consume::Slot::read(slot).is_none())
+        usize::try_from(producer).unwrap_or(usize::MAX)
+    }
+
+    fn entry(&self, index: usize) -> Option<NonNull<c_void>> {
+        consume::Slot::read(consume::Ring::slots(self.ring).get(index)?)
+    }
+}
+
+impl consume::Producer for LockedProducer<'_> {
+    fn has_room(&self) -> bool {
+        let producer = self.producer();
+        producer < consume::Ring::slots(self.ring).len() && self.entry(producer).is_none()
+    }
+
+    fn newest(&self) -> Option<NonNull<c_void>> {
+        // Behind the head may be slots that are consumed, but not yet freed: what they hold is not ours.
+        self.entry(consume::Ring::head(self.ring))?;
+        let newest = match self.producer() {
+            0 => consume::Ring::slots(self.ring).len().checked_sub(1)?,
+            next => next.wrapping_sub(1),
+        };
+        self.entry(newest)
     }
 }

@@ -21,10 +21,11 @@ use kernel::{
 pub(crate) struct Counter(bindings::tuntap_ring_counter);
 
 /// Each counter and the name of its file.
-const COUNTERS: [(Counter, &CStr); 5] = [
+const COUNTERS: [(Counter, &CStr); 6] = [
     (CALLS, c"calls"),
     (ENTRIES, c"entries"),
     (WAKES, c"wakes"),
+    (REMOTE, c"remote"),
     (WITHHELD, c"withheld"),
     (TURNED_AWAY, c"turned_away"),
 ];
@@ -35,6 +36,8 @@ const CALLS: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_CALLS);
 const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRIES);
 /// Queues woken.
 const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
+/// Those of them whose qdisc runs on the sender's CPU.
+const REMOTE: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REMOTE);
 /// Wakes that were due and not given: the ring was full again, or somebody else had been faster.
 const WITHHELD: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WITHHELD);
 /// Calls with a file that was turned away.

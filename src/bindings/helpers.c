@@ -2,7 +2,13 @@
 /* Inline functions and per-CPU data of the kernel that bindgen can't bind. */
 
 #include <linux/bottom_half.h>
+#include <linux/if_tun.h>
+#include <linux/netdevice.h>
 #include <linux/percpu.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/skbuff.h>
+#include <linux/smp.h>
 #include <linux/spinlock.h>
 
 #include "helpers.h"
@@ -67,4 +73,80 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(&counters[counter], cpu));
 	return sum;
+}
+
+/* The CPU that a packet in a ring of tun comes from; -1 where that is not known. */
+int tuntap_ring_helper_sender(void *entry)
+{
+	struct sk_buff *skb = entry;
+
+	return tun_is_xdp_frame(entry) ? -1 : skb->alloc_cpu;
+}
+
+/* A qdisc that is to run on another CPU: one at a time for each CPU that asks. */
+struct remote {
+	call_single_data_t csd;
+	netdevice_tracker tracker;
+	struct netdev_queue *queue;	/* NULL: at rest */
+};
+
+static DEFINE_PER_CPU(struct remote, remotes);
+
+/* In an interrupt of the other CPU: NET_TX, and the qdisc, run on the way out of it. */
+static void schedule_remote(void *info)
+{
+	struct remote *remote = info;
+	struct netdev_queue *queue = remote->queue;
+
+	netif_schedule_queue(queue);
+	netdev_put(queue->dev, &remote->tracker);
+	/*
+	 * Pairs with smp_load_acquire() in tuntap_ring_helper_wake(): all of it was
+	 * read before it is written again. Litmus test: `remote-wake`
+	 */
+	smp_store_release(&remote->queue, NULL);
+}
+
+/*
+ * As netif_tx_wake_queue(), but the qdisc runs on another CPU. The stop is
+ * cleared here and now, as the caller holds the ring's locks; that the qdisc is
+ * scheduled later harms nobody, whatever becomes of queue and device meanwhile.
+ * Not inlined, so that tests see its calls.
+ */
+static noinline void tuntap_ring_wake_on(struct netdev_queue *queue, int cpu,
+					 struct remote *remote)
+{
+	netdev_hold(queue->dev, &remote->tracker, GFP_ATOMIC);
+	remote->queue = queue;
+	INIT_CSD(&remote->csd, schedule_remote, remote);
+	netif_tx_start_queue(queue);
+	__this_cpu_inc(counters[TUNTAP_RING_REMOTE]);
+	/* Preemption is off, so the CPU is still there; if not, then here. */
+	if (smp_call_function_single_async(cpu, &remote->csd))
+		schedule_remote(remote);
+}
+
+/* Wakes a stopped queue; CPU is where its qdisc should run, -1 for here. */
+void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu)
+{
+	struct remote *remote = this_cpu_ptr(&remotes);
+
+	/* Pairs with smp_store_release() in schedule_remote(). Litmus test: `remote-wake` */
+	if (cpu >= 0 && cpu < nr_cpu_ids && cpu != smp_processor_id() &&
+	    cpu_online(cpu) && !smp_load_acquire(&remote->queue))
+		tuntap_ring_wake_on(queue, cpu, remote);
+	else
+		netif_tx_wake_queue(queue);
+}
+
+/* Before the module goes: nobody is called back any more. Its users are gone. */
+void tuntap_ring_helper_finish_wakes(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		while (READ_ONCE(per_cpu(remotes, cpu).queue))
+			cond_resched();
+	/* Who has written that last may still be in the function, with interrupts off. */
+	synchronize_rcu();
 }

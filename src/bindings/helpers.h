@@ -6,10 +6,13 @@
 #include <linux/types.h>
 
 /* What is counted; src/stats.rs says what each means and gives it its file name. */
+struct netdev_queue;
+
 enum tuntap_ring_counter {
 	TUNTAP_RING_CALLS,
 	TUNTAP_RING_ENTRIES,
 	TUNTAP_RING_WAKES,
+	TUNTAP_RING_REMOTE,
 	TUNTAP_RING_WITHHELD,
 	TUNTAP_RING_TURNED_AWAY,
 	TUNTAP_RING_COUNTERS,
@@ -22,5 +25,8 @@ void tuntap_ring_helper_spin_lock(spinlock_t *lock);
 void tuntap_ring_helper_spin_unlock(spinlock_t *lock);
 void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
+int tuntap_ring_helper_sender(void *entry);
+void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu);
+void tuntap_ring_helper_finish_wakes(void);
 
 #endif

@@ -76,7 +76,7 @@ refuses_value() {
 	fails modprobe tuntap_ring "$1" && dmesg | grep -qF "tuntap_ring: $1 is not"
 }
 
-plan 19
+plan 20
 check "a user keeps tuntap_ring loaded" refuses_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
@@ -85,6 +85,7 @@ check "$ROUNDS times loaded and unloaded" load_and_unload
 for value in 1 100; do
 	check "wake_after=$value" takes "wake_after=$value"
 done
+check "qdisc_on_sender=0" takes qdisc_on_sender=0
 for value in 0 101 255; do
 	check "wake_after=$value is refused" refuses_value "wake_after=$value"
 done

@@ -226,7 +226,7 @@ static bool is_tuntap_ring(unsigned long address)
 	return strstr(symbol, "[tuntap_ring]");
 }
 
-/* On entry of netif_tx_wake_queue(). */
+/* On entry of what wakes a queue, here or for another CPU. */
 static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 		   unsigned long ret_ip, struct ftrace_regs *regs, void *data)
 {
@@ -263,7 +263,10 @@ static int on_between(struct fprobe *probe, unsigned long entry_ip,
 
 static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 {
-	static const char *const wake = "netif_tx_wake_queue";
+	static const char *const wakes[] = {
+		"netif_tx_wake_queue",
+		"tuntap_ring_wake_on",
+	};
 	static const char *const between =
 		"tuntap_ring_helper_local_bh_disable";
 	struct netdev_queue *queue;
@@ -290,7 +293,8 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 	test->queue = queue;
 	test->ring = ring;
 	test->wake.entry_handler = on_wake;
-	err = register_fprobe_syms(&test->wake, (const char **)&wake, 1);
+	err = register_fprobe_syms(&test->wake, (const char **)wakes,
+				   ARRAY_SIZE(wakes));
 	if (err)
 		return err;
 	test->between.entry_handler = on_between;

@@ -12,6 +12,7 @@
  */
 
 #include <pthread.h>
+#include <sched.h>
 #include "kselftest_harness.h"
 #include "util.h"
 
@@ -540,6 +541,41 @@ TEST_F(offsets, read_shares_the_count)
 	CONSUME(16, 16);
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 	EXPECT_EQ(1, watched(self->watch).wakes);
+}
+
+/* On that CPU, from here on. */
+static bool run_on(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	return !sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+/* The qdisc of a woken queue runs where what is in the ring was sent. */
+TEST_F(offsets, qdisc_runs_on_the_sender)
+{
+	set_txqueuelen(DEVICE, 100);
+	run("tc qdisc replace dev " DEVICE " root pfifo limit 1000");
+	for (int from = 0; from < 2; from++) {
+		uint64_t remote = counter("remote"), wakes = counter("wakes");
+
+		ASSERT_TRUE(run_on(from));
+		SEND(150);
+		ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+		ASSERT_TRUE(run_on(0));
+		CONSUME(64, 64);
+		EXPECT_EQ(wakes + 1, counter("wakes"));
+		EXPECT_EQ(remote + from, counter("remote"));
+		/* What waited there came, whoever brought it. */
+		ASSERT_TRUE(POLL(look_at_ring(self->end).occupied == 86));
+		CONSUME(86, 1000);
+		EXPECT_FALSE(is_stopped(DEVICE, 0));
+	}
+	EXPECT_EQ(2, watched(self->watch).wakes);
+	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
+	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
 /* The qdisc that is the default; it may drop nothing here by itself. */
