@@ -148,7 +148,7 @@ static int send(void *unused)
 {
 	while (!kthread_should_stop()) {
 		if (ptr_ring_produce(tap.queues[0].ring, (void *)1))
-			yield(); /* as one who waits for room would sleep */
+			schedule(); /* it is full; another may run */
 		cond_resched();
 	}
 	return 0;
