@@ -6,33 +6,40 @@
 //! checks their frames and hands the buffers out again; only when a round finds nothing does it
 //! ask vhost for signals and sleep.
 
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use vm_memory::GuestAddress;
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::cli::ReceiveArgs;
-use crate::memory::GuestRam;
+use crate::memory::{BUFFER_LEN, GuestRam, PAGE, buffers_memory};
 use crate::packet::{PARSE_LEN, parse};
 use crate::report::{self, End, Received, rate};
 use crate::sequence::{Source, Tracker, Verdict};
 use crate::sys::{Stop, sleep_exactly};
-use crate::tap::{self, Tap, VNET_HDR_LEN};
+use crate::tap::{self, NUM_BUFFERS, Tap, VNET_HDR_LEN};
 use crate::vhost_net::QueuePair;
 use crate::virtqueue::{Direction, Virtqueue};
+use crate::wait::Waiter;
 
-/// One buffer holds a frame of the usual size; a larger one takes several.
-const BUFFER_LEN: u32 = 2048;
-const PAGE: u64 = 4096;
+/// From the first of several moments to the last.
+#[derive(Default)]
+struct Span(Option<(Instant, Instant)>);
 
-/// Where `struct virtio_net_hdr_v1` has the number of buffers of a frame.
-const NUM_BUFFERS: usize = 10;
+impl Span {
+    fn extend(&mut self, now: Instant) {
+        let (first, _) = self.0.unwrap_or((now, now));
+        self.0 = Some((first, now));
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0
+            .map_or(0.0, |(first, last)| (last - first).as_secs_f64())
+    }
+}
 
 /// What was counted.
 #[derive(Default)]
@@ -41,8 +48,10 @@ struct Counts {
     numbered: u64,
     strays: u64,
     leftover: u64,
-    first: Option<Instant>,
-    last: Option<Instant>,
+    /// When numbered packets came.
+    numbered_span: Span,
+    /// When anything came.
+    frames_span: Span,
 }
 
 impl Counts {
@@ -61,6 +70,17 @@ impl Counts {
         self.numbered + self.strays
     }
 
+    /// Takes note of when a round began that brought what was not there `before`: numbered packets
+    /// and frames.
+    fn came(&mut self, before: (u64, u64), now: Instant) {
+        if self.numbered > before.0 {
+            self.numbered_span.extend(now);
+        }
+        if self.frames() > before.1 {
+            self.frames_span.extend(now);
+        }
+    }
+
     fn report(&self, queues: &[Queue], end: End) -> Received {
         let tracker = &self.tracker;
         let senders: Vec<_> = tracker
@@ -75,10 +95,8 @@ impl Counts {
                 duplicates: sender.duplicates,
             })
             .collect();
-        let seconds = match (self.first, self.last) {
-            (Some(first), Some(last)) => (last - first).as_secs_f64(),
-            _ => 0.0,
-        };
+        let seconds = self.numbered_span.seconds();
+        let frames_seconds = self.frames_span.seconds();
         Received {
             received: tracker.total(|sender| sender.received),
             frames: self.frames(),
@@ -95,6 +113,8 @@ impl Counts {
             },
             seconds,
             pps: rate(self.numbered, seconds),
+            frames_seconds,
+            frames_pps: rate(self.frames(), frames_seconds),
             end,
             queues: queues
                 .iter()
@@ -141,7 +161,7 @@ impl Queue {
 
     /// How much guest memory a queue of that size takes.
     fn memory(ring_size: u16) -> u64 {
-        2 * Virtqueue::memory(ring_size) + PAGE + u64::from(ring_size) * u64::from(BUFFER_LEN)
+        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size)
     }
 
     fn buffer(&self, id: u16) -> GuestAddress {
@@ -230,7 +250,7 @@ impl Meter {
 struct Guest<'a> {
     args: &'a ReceiveArgs,
     stop: Stop,
-    epoll: Epoll,
+    waiter: Waiter,
     queues: Vec<Queue>,
     counts: Counts,
 }
@@ -238,15 +258,12 @@ struct Guest<'a> {
 impl Guest<'_> {
     /// Serves each queue once, and waits as long as was asked for if that brought something.
     fn round(&mut self, delay: Duration, now: Instant) -> Result<bool> {
-        let numbered = self.counts.numbered;
+        let before = (self.counts.numbered, self.counts.frames());
         let mut buffers = 0;
         for queue in &mut self.queues {
             buffers += u32::from(queue.serve(self.args.batch, &mut self.counts)?);
         }
-        if self.counts.numbered > numbered {
-            self.counts.first.get_or_insert(now);
-            self.counts.last = Some(now);
-        }
+        self.counts.came(before, now);
         if buffers > 0 && !delay.is_zero() {
             thread::sleep(delay);
         }
@@ -260,19 +277,7 @@ impl Guest<'_> {
             pending |= queue.pair.rx.enable_interrupts()?;
         }
         if !pending {
-            // Rounded up, or the last millisecond would be spent spinning.
-            let timeout = timeout.map_or(-1, |timeout| {
-                i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-            });
-            // What it was matters little: the queues' events are edge-triggered, and each round
-            // looks at all.
-            let mut events = [EpollEvent::default(); 16];
-            match self.epoll.wait(timeout, &mut events) {
-                Err(err) if err.kind() != io::ErrorKind::Interrupted => {
-                    return Err(err).context("cannot wait for vhost");
-                }
-                _ => {}
-            }
+            self.waiter.wait(timeout)?;
         }
         for queue in &mut self.queues {
             queue.pair.rx.disable_interrupts()?;
@@ -358,15 +363,7 @@ impl Guest<'_> {
 
 /// Runs `receive`.
 pub fn receive(args: &ReceiveArgs) -> Result<()> {
-    if let Some(ready) = &args.ready {
-        // An old one must not tell that this run is ready.
-        match fs::remove_file(ready) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                return Err(err).with_context(|| format!("cannot remove {}", ready.display()));
-            }
-            _ => {}
-        }
-    }
+    report::not_ready(args.ready.as_deref())?;
     let stop = Stop::install()?;
     sleep_exactly();
 
@@ -377,25 +374,17 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
     };
     let tap = Tap::open(&source, args.queues, args.backpressure)?;
 
-    // The last byte is never handed out: vhost's checks want the end of a ring in memory, too.
-    let size = tap.queues.len() as u64 * Queue::memory(args.ring_size) + PAGE;
-    let ram = Rc::new(GuestRam::new(size.next_multiple_of(PAGE) as usize)?);
+    let ram = tap.queues.len() as u64 * Queue::memory(args.ring_size);
+    let ram = Rc::new(GuestRam::with_room(ram)?);
     let queues = tap
         .queues
         .iter()
         .map(|_| Queue::new(args, &ram))
         .collect::<Result<Vec<_>>>()?;
 
-    let epoll = Epoll::new().context("cannot make an epoll instance")?;
-    let watch = |fd, events| {
-        epoll
-            .ctl(ControlOperation::Add, fd, EpollEvent::new(events, 0))
-            .context("cannot watch an eventfd")
-    };
-    watch(stop.fd(), EventSet::IN | EventSet::EDGE_TRIGGERED)?;
+    let waiter = Waiter::new(&stop)?;
     for queue in &queues {
-        let call = queue.pair.rx.call().as_raw_fd();
-        watch(call, EventSet::IN | EventSet::EDGE_TRIGGERED)?;
+        waiter.add(&queue.pair.rx)?;
     }
     for (queue, file) in queues.iter().zip(&tap.queues) {
         queue
@@ -410,7 +399,7 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
     let mut guest = Guest {
         args,
         stop,
-        epoll,
+        waiter,
         queues,
         counts: Counts::default(),
     };
@@ -459,6 +448,33 @@ mod tests {
         assert_eq!((result.leftover, result.leftover_numbered), (2, 1));
         assert_eq!((result.gaps, result.reorders), (0, 1));
         assert_eq!(result.highest, Some(3));
+    }
+
+    #[test]
+    fn rates_of_numbered_packets_and_of_all_frames() {
+        let mut counts = Counts::default();
+        let start = Instant::now();
+        let mut round = |frame: &[u8], seconds| {
+            let before = (counts.numbered, counts.frames());
+            counts.see(frame, frame.len(), Source::Virtqueue);
+            counts.came(before, start + Duration::from_secs(seconds));
+        };
+        round(&[0; 60], 0);
+        round(&numbered(0), 1);
+        round(&numbered(1), 2);
+        round(&[0; 60], 4);
+        let now = start + Duration::from_secs(8);
+        counts.came((counts.numbered, counts.frames()), now);
+
+        let result = counts.report(&[], End::Signal);
+        for (found, expected) in [
+            (result.seconds, 1.0),
+            (result.pps, 2.0),
+            (result.frames_seconds, 4.0),
+            (result.frames_pps, 1.0),
+        ] {
+            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
     }
 
     #[test]
