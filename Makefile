@@ -28,6 +28,9 @@ test-%: ## run one suite: a folder below tests/
 
 ##@ Measuring
 
+bench: ## run every benchmark, and end with one table of goals (20 min; BENCH=full takes longer)
+	@bench/run
+
 bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (2 min)
 	@bench/$*/run
 
@@ -42,5 +45,5 @@ clean-cache: ## remove the build root and all that was downloaded
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: demo test modules client clean clean-cache help
+.PHONY: demo test modules client bench clean clean-cache help
 SHELL := /bin/bash

@@ -12,8 +12,9 @@ A row of results is a dict with at least
     samples  how many rounds
     goal     what the ratio is to reach, or None where there is no goal
 
-and with the parameters of the cell that it is of. Where lower is better the goal is the most that the
-ratio may be, else the least.
+and, before the ratio, with the parameters of the cell that it is of. Figures that belong to a row, but
+do not say which it is, are named ours_*, against_*, or come later. Where lower is better the row has
+the field better = "lower", and the goal is the most that the ratio may be, else the least.
 """
 
 import csv
@@ -22,6 +23,8 @@ import random
 import statistics
 
 NATIVE = "user-mode Linux, native"  # a bed
+FIELDS = ("bed", "ours", "against", "ratio", "low", "high", "samples", "goal", "better")
+VERDICT = f"{'goal':>6} {'ratio':>6}  {'95 %':<12}"
 RESAMPLES = 400
 
 
@@ -64,18 +67,56 @@ def is_met(row, lower_is_better):
     return row["ratio"] <= row["goal"] if lower_is_better else row["ratio"] >= row["goal"]
 
 
+def verdict(row, lower_is_better):
+    """The goal of a row, what was measured, and whether that is enough: the columns of VERDICT."""
+    return (
+        f"{'≤' if lower_is_better else '≥'} {row['goal']:.2f} {row['ratio']:6.2f}"
+        f"  {row['low']:.2f} to {row['high']:.2f}"
+        f"  {'met' if is_met(row, lower_is_better) else 'missed'}"
+    )
+
+
+def table(lines):
+    """Lines of a table, out of tuples of cells: the last of each is not filled up."""
+    lines = [[str(text) for text in line] for line in lines]
+    widths = [max(map(len, column)) for column in list(zip(*lines))[:-1]]
+    for *cells, last in lines:
+        yield "  ".join([*(f"{text:<{width}}" for text, width in zip(cells, widths)), last])
+
+
+def cell(row):
+    """The parameters of a row, in words."""
+    names = list(row)
+    return ", ".join(
+        f"{name} {row[name]}"
+        for name in names[: names.index("ratio")]
+        if name not in FIELDS and not name.startswith(("ours_", "against_"))
+    )
+
+
 def goals_table(rows, parameters, lower_is_better):
     """The lines of a table of those rows that have a goal, PARAMETERS being the columns before."""
-    rows = [row for row in rows if row["goal"] is not None]
-    widths = [max(len(name), *(len(str(row[name])) for row in rows), 0) for name in parameters]
-    yield (
-        "  ".join(f"{name:<{width}}" for name, width in zip(parameters, widths))
-        + f"  {'goal':>6} {'ratio':>6}  {'95 %':<12}"
+    yield from table(
+        [(*parameters, VERDICT)]
+        + [
+            (*(row[name] for name in parameters), verdict(row, lower_is_better))
+            for row in rows
+            if row["goal"] is not None
+        ]
     )
-    for row in rows:
-        yield (
-            "  ".join(f"{row[name]!s:<{width}}" for name, width in zip(parameters, widths))
-            + f"  {'≤' if lower_is_better else '≥'} {row['goal']:.2f} {row['ratio']:6.2f}"
-            + f"  {row['low']:.2f} to {row['high']:.2f}"
-            + f"  {'met' if is_met(row, lower_is_better) else 'missed'}"
-        )
+
+
+def summary(benches):
+    """The lines of one table of all goals: BENCHES maps a name to the rows of that bench."""
+    lines = [("bench", "bed", "cell", "against", VERDICT)]
+    met = 0
+    for name, rows in benches.items():
+        for row in rows:
+            if row["goal"] is not None:
+                lower_is_better = row.get("better") == "lower"
+                met += is_met(row, lower_is_better)
+                lines.append(
+                    (name, row["bed"], cell(row), row["against"], verdict(row, lower_is_better))
+                )
+    yield from table(lines)
+    yield f"\n{met} of {len(lines) - 1} goals met"

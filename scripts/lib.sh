@@ -58,12 +58,13 @@ host_mirror() {
 	fi
 }
 
-# alone: for those that write all over build/: one at a time in a checkout
+# alone: for those that write all over build/: one at a time in a checkout, with what it runs
 alone() {
 	mkdir -p "$BUILD"
-	exec 8>"$BUILD/.lock"
+	# One that holds the lock hands it down by the descriptor.
+	[ /proc/self/fd/8 -ef "$BUILD/.lock" ] || exec 8>"$BUILD/.lock"
 	flock --nonblock 8 ||
-		die "another demo or test runs in this checkout; wait for its end, or use another clone"
+		die "another demo, test or bench runs in this checkout; wait for its end, or use another clone"
 }
 
 # What in a kernel log is a failure, whatever the tests say.

@@ -22,6 +22,7 @@
  *     alike    (below 1024) the same, with the batch of the smaller ring
  *   senders  threads on one other CPU that fill one ring while it is drained
  *     full     drained only when it is full, and the wait for that is not counted
+ *     stay     the same, of senders that give way to others only when time is up
  *
  * All samples are in debugfs, tuntap_ring_scale/samples: a line each of
  *
@@ -67,6 +68,7 @@ struct setting {
 	bool alone;	/* each queue is filled and drained by itself */
 	bool warm;	/* and once more before, untimed */
 	bool full;	/* not drained unless it is full */
+	bool stay;	/* a sender that finds it full lets no other run */
 };
 
 /* What a sample has done. */
@@ -144,11 +146,13 @@ static void sample_filled(const struct setting *setting, int which, int first,
 	}
 }
 
-static int send(void *unused)
+static int send(void *data)
 {
+	const struct setting *setting = data;
+
 	while (!kthread_should_stop()) {
-		if (ptr_ring_produce(tap.queues[0].ring, (void *)1))
-			yield(); /* as one who waits for room would sleep */
+		if (ptr_ring_produce(tap.queues[0].ring, (void *)1) && !setting->stay)
+			schedule();
 		cond_resched();
 	}
 	return 0;
@@ -177,12 +181,12 @@ static void sample_sent(const struct setting *setting, int which, struct work *w
 		;
 }
 
-static int create_senders(int count)
+static int create_senders(const struct setting *setting)
 {
 	int i, err;
 
-	for (i = 0; i < count; i++) {
-		senders[i] = kthread_create(send, NULL, "bench-sender");
+	for (i = 0; i < setting->senders; i++) {
+		senders[i] = kthread_create(send, (void *)setting, "bench-sender");
 		if (IS_ERR(senders[i])) {
 			err = PTR_ERR(senders[i]);
 			while (i)
@@ -205,7 +209,7 @@ static int measure(const struct setting *setting, int which, int round)
 	if (ring->size != setting->ring)
 		err = bench_resize(&tap, setting->ring);
 	if (!err)
-		err = create_senders(setting->senders);
+		err = create_senders(setting);
 	if (err)
 		return err;
 	batch = ring->batch;
@@ -324,7 +328,7 @@ static int measure_rings(void)
 static int measure_senders(void)
 {
 	static const int values[] = { 1, 2, 4, MOST_SENDERS };
-	struct setting settings[2 * ARRAY_SIZE(values)];
+	struct setting settings[3 * ARRAY_SIZE(values)];
 	int i, count = 0;
 
 	for (i = 0; i < ARRAY_SIZE(values); i++) {
@@ -341,6 +345,9 @@ static int measure_senders(void)
 		settings[count++] = base;
 		base.full = true;
 		base.variant = "full";
+		settings[count++] = base;
+		base.stay = true;
+		base.variant = "stay";
 		settings[count++] = base;
 	}
 	return measure_all(settings, count);
