@@ -30,16 +30,18 @@ pub struct Cli {
 impl Cli {
     /// Checks what no argument shows by itself.
     pub fn check(self) -> Result<Self, clap::Error> {
-        if let Command::Flood(FloodArgs {
-            sender, senders, ..
-        }) = &self.command
-        {
-            if sender.checked_add(senders - 1).is_none() {
-                let text = format!("the ids of {senders} senders from {sender} are beyond 65535");
-                return Err(Self::command().error(ErrorKind::ValueValidation, text));
+        let text = match &self.command {
+            Command::Flood(FloodArgs {
+                sender, senders, ..
+            }) if sender.checked_add(senders - 1).is_none() => {
+                format!("the ids of {senders} senders from {sender} are beyond 65535")
             }
-        }
-        Ok(self)
+            Command::Forward(ForwardArgs { tap, .. }) if tap.len() != 2 || tap[0] == tap[1] => {
+                "two taps are needed to forward between".into()
+            }
+            _ => return Ok(self),
+        };
+        Err(Self::command().error(ErrorKind::ValueValidation, text))
     }
 }
 
@@ -48,6 +50,8 @@ impl Cli {
 pub enum Command {
     /// Be the guest: receive from a tap through vhost-net and check the numbers
     Receive(ReceiveArgs),
+    /// Be the guest between two taps: what comes from one goes out at the other
+    Forward(ForwardArgs),
     /// Send numbered UDP packets, through the qdisc unless told otherwise
     Flood(FloodArgs),
 }
@@ -129,6 +133,54 @@ pub struct ReceiveArgs {
     /// Print the rate every second, even if standard error is no terminal
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// The arguments of `forward`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Nothing is dropped: while the second tap is slow, what comes from the first stays in its                   ring. Frames of more than 2036 bytes are an error. Offloads are off.\n\n                  SIGTERM or SIGINT ends the run once nothing has moved for --idle; another one ends                   it at once.\n\n                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
+)]
+pub struct ForwardArgs {
+    /// Tap device, to be given twice; made if there is none
+    #[arg(long, value_name = "NAME", required = true, value_parser = interface_name)]
+    pub tap: Vec<String>,
+
+    /// Ask for IFF_BACKPRESSURE on both: a full ring stops the queue instead of dropping
+    #[arg(long)]
+    pub backpressure: bool,
+
+    /// The vhost-net device
+    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
+    pub vhost: PathBuf,
+
+    /// Entries of each virtqueue: a power of two up to 1024
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
+    pub ring_size: u16,
+
+    /// Frames to move each way and round
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
+    pub batch: u16,
+
+    /// Wait that long after each round that moved something
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
+    pub delay: Duration,
+
+    /// Look for frames all the time instead of sleeping when there are none
+    #[arg(long)]
+    pub poll: bool,
+
+    /// How long nothing must move for the run to be over
+    #[arg(long, value_name = "MILLISECONDS", default_value = "100", value_parser = milliseconds)]
+    pub idle: Duration,
+
+    /// Create this file when both taps are attached
+    #[arg(long, value_name = "FILE")]
+    pub ready: Option<PathBuf>,
+
+    /// Write the result to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// The arguments of `flood`.
@@ -253,7 +305,7 @@ mod tests {
             .chain(args.split_whitespace());
         match Cli::try_parse_from(args)?.check()?.command {
             Command::Receive(args) => Ok(args),
-            Command::Flood(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -270,7 +322,7 @@ mod tests {
         .chain(args.split_whitespace());
         match Cli::try_parse_from(args)?.check()?.command {
             Command::Flood(args) => Ok(args),
-            Command::Receive(_) => unreachable!(),
+            _ => unreachable!(),
         }
     }
 
@@ -338,6 +390,25 @@ mod tests {
             assert!(flood(&format!("--count 1 {bad}")).is_err(), "{bad}");
         }
         assert!(flood("--count 0").is_err());
+    }
+
+    #[test]
+    fn two_taps_are_needed() {
+        let forward = |args: &str| {
+            let args = ["tuntap-client", "forward"]
+                .into_iter()
+                .chain(args.split_whitespace());
+            Cli::try_parse_from(args)?.check().map(drop)
+        };
+        assert!(forward("--tap tap0 --tap tap1").is_ok());
+        for bad in [
+            "",
+            "--tap tap0",
+            "--tap tap0 --tap tap0",
+            "--tap tap0 --tap tap1 --tap tap2",
+        ] {
+            assert!(forward(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

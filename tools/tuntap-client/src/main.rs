@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest without a VM: receives from tun/tap through vhost-net and checks numbered packets, and
-//! sends such packets.
+//! A guest without a VM: receives from tun/tap through vhost-net and checks numbered packets, or
+//! forwards between two taps; and sends such packets.
 
 mod cli;
 mod flood;
+mod forward;
 mod memory;
 mod packet;
 mod receive;
@@ -14,6 +15,7 @@ mod sys;
 mod tap;
 mod vhost_net;
 mod virtqueue;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         .command
     {
         Command::Receive(args) => receive::receive(args),
+        Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
     };
     match result {

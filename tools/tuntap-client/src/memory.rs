@@ -14,6 +14,17 @@ use vm_memory::{
     GuestMemoryRegion, GuestRegionMmap, VolatileSlice,
 };
 
+/// What buffers are aligned to.
+pub const PAGE: u64 = 4096;
+
+/// How long a buffer is. It holds a frame of the usual size.
+pub const BUFFER_LEN: u32 = 2048;
+
+/// How much memory that many buffers take, their alignment included.
+pub const fn buffers_memory(count: u16) -> u64 {
+    PAGE + count as u64 * BUFFER_LEN as u64
+}
+
 /// Guest memory with an allocator that only ever grows.
 ///
 /// # Invariants
@@ -40,6 +51,13 @@ impl GuestRam {
     fn region(&self) -> &GuestRegionMmap {
         // The type's invariant: there is a region.
         self.mmap.iter().next().expect("guest memory has a region")
+    }
+
+    /// Maps as many bytes as that much memory to hand out takes.
+    ///
+    /// The last byte is never handed out: vhost's checks want the end of a ring in memory, too.
+    pub fn with_room(size: u64) -> Result<Self> {
+        Self::new((size + PAGE).next_multiple_of(PAGE) as usize)
     }
 
     /// Takes `size` bytes, aligned to `align` (a power of two).

@@ -6,33 +6,24 @@
 //! checks their frames and hands the buffers out again; only when a round finds nothing does it
 //! ask vhost for signals and sleep.
 
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use vm_memory::GuestAddress;
-use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::cli::ReceiveArgs;
-use crate::memory::GuestRam;
+use crate::memory::{BUFFER_LEN, GuestRam, PAGE, buffers_memory};
 use crate::packet::{PARSE_LEN, parse};
 use crate::report::{self, End, Received, rate};
 use crate::sequence::{Source, Tracker, Verdict};
 use crate::sys::{Stop, sleep_exactly};
-use crate::tap::{self, Tap, VNET_HDR_LEN};
+use crate::tap::{self, NUM_BUFFERS, Tap, VNET_HDR_LEN};
 use crate::vhost_net::QueuePair;
 use crate::virtqueue::{Direction, Virtqueue};
-
-/// One buffer holds a frame of the usual size; a larger one takes several.
-const BUFFER_LEN: u32 = 2048;
-const PAGE: u64 = 4096;
-
-/// Where `struct virtio_net_hdr_v1` has the number of buffers of a frame.
-const NUM_BUFFERS: usize = 10;
+use crate::wait::Waiter;
 
 /// From the first of several moments to the last.
 #[derive(Default)]
@@ -170,7 +161,7 @@ impl Queue {
 
     /// How much guest memory a queue of that size takes.
     fn memory(ring_size: u16) -> u64 {
-        2 * Virtqueue::memory(ring_size) + PAGE + u64::from(ring_size) * u64::from(BUFFER_LEN)
+        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size)
     }
 
     fn buffer(&self, id: u16) -> GuestAddress {
@@ -259,7 +250,7 @@ impl Meter {
 struct Guest<'a> {
     args: &'a ReceiveArgs,
     stop: Stop,
-    epoll: Epoll,
+    waiter: Waiter,
     queues: Vec<Queue>,
     counts: Counts,
 }
@@ -286,19 +277,7 @@ impl Guest<'_> {
             pending |= queue.pair.rx.enable_interrupts()?;
         }
         if !pending {
-            // Rounded up, or the last millisecond would be spent spinning.
-            let timeout = timeout.map_or(-1, |timeout| {
-                i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-            });
-            // What it was matters little: the queues' events are edge-triggered, and each round
-            // looks at all.
-            let mut events = [EpollEvent::default(); 16];
-            match self.epoll.wait(timeout, &mut events) {
-                Err(err) if err.kind() != io::ErrorKind::Interrupted => {
-                    return Err(err).context("cannot wait for vhost");
-                }
-                _ => {}
-            }
+            self.waiter.wait(timeout)?;
         }
         for queue in &mut self.queues {
             queue.pair.rx.disable_interrupts()?;
@@ -384,15 +363,7 @@ impl Guest<'_> {
 
 /// Runs `receive`.
 pub fn receive(args: &ReceiveArgs) -> Result<()> {
-    if let Some(ready) = &args.ready {
-        // An old one must not tell that this run is ready.
-        match fs::remove_file(ready) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => {
-                return Err(err).with_context(|| format!("cannot remove {}", ready.display()));
-            }
-            _ => {}
-        }
-    }
+    report::not_ready(args.ready.as_deref())?;
     let stop = Stop::install()?;
     sleep_exactly();
 
@@ -403,25 +374,17 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
     };
     let tap = Tap::open(&source, args.queues, args.backpressure)?;
 
-    // The last byte is never handed out: vhost's checks want the end of a ring in memory, too.
-    let size = tap.queues.len() as u64 * Queue::memory(args.ring_size) + PAGE;
-    let ram = Rc::new(GuestRam::new(size.next_multiple_of(PAGE) as usize)?);
+    let ram = tap.queues.len() as u64 * Queue::memory(args.ring_size);
+    let ram = Rc::new(GuestRam::with_room(ram)?);
     let queues = tap
         .queues
         .iter()
         .map(|_| Queue::new(args, &ram))
         .collect::<Result<Vec<_>>>()?;
 
-    let epoll = Epoll::new().context("cannot make an epoll instance")?;
-    let watch = |fd, events| {
-        epoll
-            .ctl(ControlOperation::Add, fd, EpollEvent::new(events, 0))
-            .context("cannot watch an eventfd")
-    };
-    watch(stop.fd(), EventSet::IN | EventSet::EDGE_TRIGGERED)?;
+    let waiter = Waiter::new(&stop)?;
     for queue in &queues {
-        let call = queue.pair.rx.call().as_raw_fd();
-        watch(call, EventSet::IN | EventSet::EDGE_TRIGGERED)?;
+        waiter.add(&queue.pair.rx)?;
     }
     for (queue, file) in queues.iter().zip(&tap.queues) {
         queue
@@ -436,7 +399,7 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
     let mut guest = Guest {
         args,
         stop,
-        epoll,
+        waiter,
         queues,
         counts: Counts::default(),
     };

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -163,12 +163,53 @@ impl fmt::Display for Sent {
     }
 }
 
+/// What `forward` did.
+#[derive(Debug, Serialize)]
+pub struct Forwarded {
+    /// From the first tap to the second.
+    pub there: Way,
+    /// From the second tap to the first.
+    pub back: Way,
+}
+
+/// What went one way.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Way {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Rounds in which all buffers waited to be sent, and none was there to be filled.
+    pub full_rounds: u64,
+}
+
+impl fmt::Display for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "forwarded {} frames ({} bytes) there, {} ({} bytes) back",
+            self.there.frames, self.there.bytes, self.back.frames, self.back.bytes
+        )
+    }
+}
+
 /// A rate, 0 if there was no time.
 pub fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         count as f64 / seconds
     } else {
         0.0
+    }
+}
+
+/// Removes the file that tells when a run is ready: an old one must not.
+pub fn not_ready(ready: Option<&Path>) -> Result<()> {
+    let Some(ready) = ready else { return Ok(()) };
+    match fs::remove_file(ready) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("cannot remove {}", ready.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -22,6 +22,9 @@ const IFF_BACKPRESSURE: c_int = 0x0080;
 /// `struct virtio_net_hdr_v1`, which is in front of each frame.
 pub const VNET_HDR_LEN: usize = 12;
 
+/// Where that has the number of buffers that the frame takes.
+pub const NUM_BUFFERS: usize = 10;
+
 const TUN_PATH: &str = "/dev/net/tun";
 
 /// How long [`Tap::read_rest`] goes on at most, should frames keep coming.

@@ -67,8 +67,7 @@ pub struct QueuePair {
     pub mergeable: bool,
     /// Receives, from the driver's point of view.
     pub rx: Virtqueue,
-    /// Transmits, from the driver's point of view. Nothing does yet.
-    #[expect(dead_code, reason = "for whoever transmits")]
+    /// Transmits, from the driver's point of view.
     pub tx: Virtqueue,
 }
 

@@ -49,7 +49,6 @@ pub enum Direction {
     /// The device writes it (reception).
     DeviceWrites,
     /// The device reads it (transmission).
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing transmits yet"))]
     DeviceReads,
 }
 
@@ -282,16 +281,27 @@ impl Virtqueue {
     }
 }
 
+/// The device's side, for tests.
 #[cfg(test)]
-mod tests {
+pub mod device {
     use super::*;
 
-    fn queue(size: u16, event_idx: bool) -> Virtqueue {
-        let ram = Rc::new(GuestRam::new(0x20000).unwrap());
-        Virtqueue::new(&ram, size, event_idx).unwrap()
+    /// The descriptor at position `at` of the available ring.
+    pub fn buffer(queue: &Virtqueue, at: u16) -> Descriptor {
+        let raw: RawDescriptor = queue
+            .ram
+            .read(queue.desc.0 + u64::from(id(queue, at)) * DESC_LEN)
+            .unwrap();
+        raw.into()
     }
 
-    fn write_used_elem(queue: &Virtqueue, slot: u64, id: u32, len: u32) {
+    fn id(queue: &Virtqueue, at: u16) -> u16 {
+        let slot = queue.slot(Wrapping(at));
+        let avail = queue.avail.0 + ELEMS + slot * AVAIL_ELEM_LEN;
+        u16::from_le(queue.ram.load(avail, Ordering::Relaxed).unwrap())
+    }
+
+    pub fn write_used_elem(queue: &Virtqueue, slot: u64, id: u32, len: u32) {
         let at = queue.used.0 + ELEMS + slot * USED_ELEM_LEN;
         queue.ram.write(at + USED_ELEM_ID, id.to_le()).unwrap();
         queue
@@ -301,15 +311,25 @@ mod tests {
     }
 
     /// Uses the buffer at position `at` of the available ring, as a device would.
-    fn device_uses(queue: &Virtqueue, at: u16, len: u32) {
+    pub fn uses(queue: &Virtqueue, at: u16, len: u32) {
         let slot = queue.slot(Wrapping(at));
-        let ram = &queue.ram;
-        let avail = queue.avail.0 + ELEMS + slot * AVAIL_ELEM_LEN;
-        let id = u16::from_le(ram.load(avail, Ordering::Relaxed).unwrap());
-        write_used_elem(queue, slot, u32::from(id), len);
+        write_used_elem(queue, slot, u32::from(id(queue, at)), len);
         let index = at.wrapping_add(1).to_le();
-        ram.store(queue.used.0 + INDEX, index, Ordering::Release)
+        queue
+            .ram
+            .store(queue.used.0 + INDEX, index, Ordering::Release)
             .unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device::write_used_elem;
+    use super::*;
+
+    fn queue(size: u16, event_idx: bool) -> Virtqueue {
+        let ram = Rc::new(GuestRam::new(0x20000).unwrap());
+        Virtqueue::new(&ram, size, event_idx).unwrap()
     }
 
     fn kicked(queue: &Virtqueue) -> bool {
@@ -374,7 +394,7 @@ mod tests {
         queue.publish().unwrap();
         for at in 0..=u16::MAX {
             assert_eq!(queue.pending().unwrap(), 0);
-            device_uses(&queue, at, u32::from(at));
+            device::uses(&queue, at, u32::from(at));
             assert_eq!(queue.pending().unwrap(), 1);
             let used = queue.pop().unwrap();
             assert_eq!(
@@ -436,7 +456,7 @@ mod tests {
         by_event.push(0).unwrap();
         by_event.publish().unwrap();
         assert!(!by_event.enable_interrupts().unwrap());
-        device_uses(&by_event, 0, 1);
+        device::uses(&by_event, 0, 1);
         assert!(by_event.enable_interrupts().unwrap(), "one came in before");
         by_event.pop().unwrap();
         assert!(!by_event.enable_interrupts().unwrap());

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the guest sleeps: until vhost has used a buffer, a stop signal comes, or time is over.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+use crate::sys::Stop;
+use crate::virtqueue::Virtqueue;
+
+/// What wakes the guest.
+pub struct Waiter(Epoll);
+
+impl Waiter {
+    /// One that the stop signal wakes.
+    pub fn new(stop: &Stop) -> Result<Self> {
+        let waiter = Self(Epoll::new().context("cannot make an epoll instance")?);
+        waiter.watch(stop.fd())?;
+        Ok(waiter)
+    }
+
+    /// Lets the signals of a virtqueue wake it, too.
+    pub fn add(&self, queue: &Virtqueue) -> Result<()> {
+        self.watch(queue.call().as_raw_fd())
+    }
+
+    fn watch(&self, fd: RawFd) -> Result<()> {
+        let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
+        self.0
+            .ctl(ControlOperation::Add, fd, event)
+            .context("cannot watch an eventfd")
+    }
+
+    /// Sleeps until one of them comes, for `timeout` at most.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<()> {
+        // Rounded up, or the last millisecond would be spent spinning.
+        let timeout = timeout.map_or(-1, |timeout| {
+            i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        });
+        // What it was matters little: events are edge-triggered, and each round looks at all.
+        let mut events = [EpollEvent::default(); 16];
+        match self.0.wait(timeout, &mut events) {
+            Err(err) if err.kind() != io::ErrorKind::Interrupted => {
+                Err(err).context("cannot wait for vhost")
+            }
+            _ => Ok(()),
+        }
+    }
+}
