@@ -34,6 +34,12 @@ watch_wakes() {
 	echo "$WAKES" >"$TRACING/events/ring/wake/trigger"
 }
 
+# Without a probe a wake costs less.
+forget_wakes() {
+	echo "!$WAKES" >"$TRACING/events/ring/wake/trigger"
+	echo >"$TRACING/kprobe_events"
+}
+
 # wakes: how many so far
 wakes() {
 	awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$TRACING/events/ring/wake/hist"
