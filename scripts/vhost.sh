@@ -35,6 +35,12 @@ watch_wakes() {
 	echo "$WAKES" >"$TRACING/events/ring/wake/trigger"
 }
 
+# Without a probe a wake costs less.
+forget_wakes() {
+	echo "!$WAKES" >"$TRACING/events/ring/wake/trigger"
+	echo >"$TRACING/kprobe_events"
+}
+
 # wakes: how many so far
 wakes() {
 	local hits
