@@ -21,6 +21,7 @@ import json
 import random
 import statistics
 
+NATIVE = "user-mode Linux, native"  # a bed
 RESAMPLES = 400
 
 
@@ -32,11 +33,16 @@ def interval(values, rng):
     return medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1]
 
 
+def spread(values):
+    """The median, and the ends of its interval."""
+    return statistics.median(values), *interval(values, random.Random(1))
+
+
 def compare(ours, its):
     """The fields ratio, low, high and samples, of two lists of samples, round by round."""
     ratios = [a / b for a, b in zip(ours, its, strict=True)]
-    low, high = interval(ratios, random.Random(1))
-    return {"ratio": statistics.median(ratios), "low": low, "high": high, "samples": len(ratios)}
+    ratio, low, high = spread(ratios)
+    return {"ratio": ratio, "low": low, "high": high, "samples": len(ratios)}
 
 
 def write(prefix, rows):

@@ -11,8 +11,8 @@
 //! A call goes through at most two holds of the consumer lock:
 //!
 //! 1. [`take`] moves entries out and frees their slots in runs, at the points where
-//!    `__ptr_ring_consume_batched()` would. If slots came free, or the ring ran dry,
-//!    [`wants_wake`] looks at the queue.
+//!    `__ptr_ring_consume_batched()` would. If so many came free that the tail passed a mark, or
+//!    the ring ran dry, [`wants_wake`] looks at the queue.
 //! 2. Only if a stop was seen and enough slots have been freed since, [`settle`] takes both of the
 //!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
 //!    the consumer never wakes a queue whose ring is full.
@@ -44,7 +44,7 @@ pub(crate) trait Slot {
 /// A ring whose consumer lock is held for as long as the value lives.
 ///
 /// All indices are below the number of slots, or 0 where there are none.
-pub(crate) trait Ring {
+pub(crate) trait Ring: Sized {
     /// The type of the ring's slots.
     type Slot: Slot;
 
@@ -70,6 +70,9 @@ pub(crate) trait Ring {
 
     /// Moves the tail.
     fn set_tail(&self, tail: usize);
+
+    /// Drops the consumer lock at the end of a hold that took so many entries.
+    fn release(self, taken: usize);
 
     /// Takes the producer lock, which nests inside the consumer lock.
     ///
@@ -118,7 +121,7 @@ pub(crate) trait Device {
 }
 
 /// A file's ring, and the way from it to the device above.
-pub(crate) trait Endpoint {
+pub(crate) trait Endpoint: Copy {
     /// The ring, locked.
     type Ring<'a>: Ring
     where
@@ -129,6 +132,18 @@ pub(crate) trait Endpoint {
 
     /// What keeps bottom halves off.
     type BottomHalvesOff;
+
+    /// How much of the ring has to be freed before a stopped queue is woken, in percent, unless the
+    /// ring runs dry before. Half of it is what tun's own consumer waits for.
+    fn wake_after(&self) -> usize {
+        50
+    }
+
+    /// How often the queue is looked at while one ring-full is freed, about; at least 1. A look costs
+    /// a full barrier, and its outcome matters once or twice in that time: so not with each batch.
+    fn looks(&self) -> usize {
+        8
+    }
 
     /// Takes the consumer lock. Never called from softirq context.
     fn lock(&self) -> Self::Ring<'_>;
@@ -172,12 +187,14 @@ pub(crate) enum Wake {
 }
 
 /// What one hold of the consumer lock moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Entries handed out.
     pub(crate) entries: usize,
     /// Slots given back to the producer.
     pub(crate) freed: usize,
+    /// The same, but counted from mark to mark: 0 if the tail passed none.
+    pub(crate) passed: usize,
 }
 
 /// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if that is due.
@@ -188,20 +205,18 @@ pub(crate) struct Taken {
 /// Context: process context with bottom halves and interrupts on. Takes the consumer lock, and at
 /// times the producer lock inside it. Does not sleep.
 pub(crate) fn consume_batched<E: Endpoint>(
-    endpoint: &E,
+    endpoint: E,
     out: &mut [MaybeUninit<*mut c_void>],
 ) -> Outcome {
-    let (taken, wake_is_due) = {
-        let ring = endpoint.lock();
-        let taken = take(&ring, out);
-        // A batch that freed nothing and left entries behind changed nothing for the producer. One
-        // that left the ring dry may be the last that can act on a stop which an earlier one saw and
-        // left. Litmus test: `dry-look`.
-        let look = taken.freed > 0 || is_dry(&ring);
-        let wake_is_due =
-            look && endpoint.with_device(&ring, |device| wants_wake(&ring, &device, taken.freed));
-        (taken, wake_is_due)
-    };
+    let ring = endpoint.lock();
+    let taken = take(&ring, endpoint.looks(), out);
+    // A batch that freed nothing and left entries behind changed nothing for the producer; one that
+    // freed no more than a part of what it waits for may leave the look to a later one. One that left
+    // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
+    // for. Litmus tests: `dry-look`, `dry-stop`.
+    let look = taken.passed > 0 || is_dry(&ring);
+    let wake_is_due = look && wants_wake(endpoint, &ring, taken.passed);
+    ring.release(taken.entries);
     let wake = if !wake_is_due {
         Wake::NotNeeded
     } else if settle(endpoint) {
@@ -216,75 +231,120 @@ pub(crate) fn consume_batched<E: Endpoint>(
     }
 }
 
-/// Moves entries from the ring into `out`, run by run.
+/// Moves entries from the ring into `out`, frees slots, and tells how far the tail came.
 ///
-/// A run ends where `__ptr_ring_discard_one()` would free slots, where `out` is full, or at the
-/// first empty slot. So the slots are freed at the same points as there, but head and tail are
-/// written once a run.
+/// Slots are freed where `__ptr_ring_discard_one()` would free them for each entry; head and tail are
+/// written once for all entries up to the end of the array, and once more for what lies behind it.
 #[inline(always)]
-pub(crate) fn take<R: Ring>(ring: &R, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
+pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
     let slots = ring.slots();
-    let batch = ring.batch();
-    let mut head = ring.head();
-    let mut tail = ring.tail();
-    let mut entries = 0;
-    let mut freed = 0;
-
+    let from = ring.tail();
     // No more than a ring-full, even if the producer keeps refilling it.
     let most = out.len().min(slots.len());
-    let Some(mut out) = out.get_mut(..most) else {
-        return Taken { entries, freed };
+    let Some(out) = out.get_mut(..most) else {
+        return Taken::default();
     };
-
-    while !out.is_empty() {
-        // The index at which slots are freed next. At least one entry is consumed before: where
-        // the tail lags by more than a batch (after a resize, say), that one frees them all.
-        let free_at = tail
-            .wrapping_add(batch)
-            .max(head.wrapping_add(1))
-            .min(slots.len());
-        let stop = head.wrapping_add(out.len()).min(free_at);
-        let Some(run) = slots.get(head..stop) else {
-            break;
-        };
-
-        let length = copy(run, out);
-        if length == 0 {
-            break;
+    let mut run = take_run(ring, slots, out);
+    if run.to_the_end {
+        if let Some(out) = out.get_mut(run.entries..).filter(|out| !out.is_empty()) {
+            let rest = take_rest(ring, slots, out);
+            run.entries = run.entries.wrapping_add(rest.entries);
+            run.freed = run.freed.wrapping_add(rest.freed);
         }
+    }
 
-        entries = length.wrapping_add(entries);
-        head = head.wrapping_add(length);
-        if head == free_at {
-            // Behind the last slot the ring starts again.
-            let next = if head == slots.len() { 0 } else { head };
-            ring.publish_head(next);
-            // The new head before the slots behind it: whoever sees one of them empty and then
-            // looks at the head must not find the old one, which is empty too and would read as
-            // an empty ring. Pairs with the order of a lockless reader's loads (the `smp_rmb()`
-            // that one would use between slot and head). Litmus test: `head-free`.
-            smp_wmb();
-            if let Some(consumed) = slots.get(tail..head) {
-                free(consumed);
-                freed = consumed.len().wrapping_add(freed);
-            }
-            head = next;
-            tail = next;
-            ring.set_tail(tail);
-        } else {
-            ring.publish_head(head);
-        }
+    // Marks are a power of two apart, from the first slot of the array on.
+    let stride = 1_usize << (slots.len() / looks).checked_ilog2().unwrap_or(0);
+    let behind_mark = |index| index & stride.wrapping_sub(1);
+    let passed = if run.freed == 0 {
+        0
+    } else {
+        run.freed
+            .wrapping_add(behind_mark(from))
+            .wrapping_sub(behind_mark(ring.tail()))
+    };
+    Taken {
+        entries: run.entries,
+        freed: run.freed,
+        passed,
+    }
+}
 
-        if length < run.len() {
-            break;
-        }
-        out = match out.get_mut(length..) {
-            Some(rest) => rest,
-            None => break,
+/// What was moved between the head and the end of the array.
+struct Run {
+    /// Entries handed out.
+    entries: usize,
+    /// Slots given back to the producer.
+    freed: usize,
+    /// Whether the last slot of the array was among them.
+    to_the_end: bool,
+}
+
+/// Moves entries into `out`, up to an empty slot or the end of the array.
+#[inline(always)]
+fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
+    let head = ring.head();
+    let entries = slots.get(head..).map_or(0, |run| copy(run, out));
+    if entries == 0 {
+        return Run {
+            entries,
+            freed: 0,
+            to_the_end: false,
         };
     }
 
-    Taken { entries, freed }
+    let tail = ring.tail();
+    let end = head.wrapping_add(entries);
+    let free_to = free_to(tail, head, end, ring.batch(), slots.len());
+    // Behind the last slot the ring starts again.
+    let wrapped = |index| if index == slots.len() { 0 } else { index };
+    ring.publish_head(wrapped(end));
+    let consumed = slots.get(tail..free_to).unwrap_or(&[]);
+    if !consumed.is_empty() {
+        // The new head before the slots behind it: whoever sees one of them empty and then looks at
+        // the head must not find the old one, which is empty too and would read as an empty ring.
+        // Pairs with the order of a lockless reader's loads (the `smp_rmb()` that one would use
+        // between slot and head). Litmus test: `head-free`.
+        smp_wmb();
+        free(consumed);
+        ring.set_tail(wrapped(free_to));
+    }
+    Run {
+        entries,
+        freed: consumed.len(),
+        to_the_end: end == slots.len(),
+    }
+}
+
+/// As [`take_run`], out of line: for what lies behind the end of the array, once in a ring-full.
+#[cold]
+#[inline(never)]
+fn take_rest<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
+    take_run(ring, slots, out)
+}
+
+/// Up to which index slots are free once the entries from `head` to `end` have been consumed, as by
+/// `__ptr_ring_discard_one()` for each: `tail` if none are freed, at most `slots`.
+///
+/// That frees when a batch is consumed, and at the end of the array; where the tail lags by more than
+/// a batch (after a resize, say), with the first entry.
+#[inline(always)]
+fn free_to(tail: usize, head: usize, end: usize, batch: usize, slots: usize) -> usize {
+    if end == slots {
+        return slots;
+    }
+    let due = tail.wrapping_add(batch);
+    if end < due {
+        return tail;
+    }
+    let beyond = end.wrapping_sub(due.max(head.wrapping_add(1)));
+    // The kernel's batches are powers of two; a division takes as long as ten entries.
+    let over = if batch.is_power_of_two() {
+        beyond & batch.wrapping_sub(1)
+    } else {
+        beyond.checked_rem(batch).unwrap_or(0)
+    };
+    end.wrapping_sub(over)
 }
 
 /// How many slots are handled in one turn of a loop: a turn costs more than an entry.
@@ -293,22 +353,21 @@ const STEP: usize = 4;
 /// Reads slots in order up to the first empty one, no more than fit in `out`; returns how many.
 #[inline(always)]
 fn copy<S: Slot>(run: &[S], out: &mut [MaybeUninit<*mut c_void>]) -> usize {
+    let most = run.len().min(out.len());
+    let (Some(run), Some(out)) = (run.get(..most), out.get_mut(..most)) else {
+        return 0;
+    };
     let mut length: usize = 0;
-    for (slots, places) in run.chunks(STEP).zip(out.chunks_mut(STEP)) {
-        let copied = match (
-            <&[S; STEP]>::try_from(slots),
-            <&mut [_; STEP]>::try_from(&mut *places),
-        ) {
-            // Of a length that the compiler knows.
-            (Ok(slots), Ok(places)) => copy_each(slots, places),
-            _ => copy_each(slots, places),
-        };
+    let mut places = out.chunks_exact_mut(STEP);
+    for (slots, places) in run.chunks_exact(STEP).zip(places.by_ref()) {
+        let copied = copy_each(slots, places);
         length = length.wrapping_add(copied);
         if copied < STEP {
-            break;
+            return length;
         }
     }
-    length
+    let rest = copy_each(run.chunks_exact(STEP).remainder(), places.into_remainder());
+    length.wrapping_add(rest)
 }
 
 /// As [`copy`], in a loop round each entry.
@@ -342,10 +401,10 @@ fn is_dry<R: Ring>(ring: &R) -> bool {
         .is_none_or(|slot| slot.read().is_none())
 }
 
-/// Whether enough slots have been freed to wake a stopped queue: half a ring's worth, as tun's own
-/// consumer has it, or everything.
-fn is_enough<R: Ring>(ring: &R, freed: usize) -> bool {
-    freed >= ring.slots().len() / 2 || is_dry(ring)
+/// Whether enough slots have been freed to wake a stopped queue, or everything.
+fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
+    freed >= share / 100 || is_dry(ring)
 }
 
 /// The queue, if a wake of it is this file's to give.
@@ -358,25 +417,33 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
 }
 
 /// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
-fn wants_wake<R: Ring, D: Device>(ring: &R, device: &D, freed: usize) -> bool {
-    if !device.has_backpressure() {
-        return false;
-    }
-    // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
-    // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the free
-    // slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is asked whose
-    // the queue is, too: it became ours, and the device was brought up, before the producer filled
-    // the slot. Litmus test: `owner-look`.
-    smp_mb();
-    own_queue(device)
-        .is_some_and(|queue| queue.is_stopped() && is_enough(ring, device.add_freed(freed)))
+///
+/// Out of line, as the common call does not come here: it has fewer registers to save then.
+#[inline(never)]
+fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    endpoint.with_device(ring, |device| {
+        if !device.has_backpressure() {
+            return false;
+        }
+        // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
+        // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the
+        // free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is
+        // asked whose the queue is, too: it became ours, and the device was brought up, before the
+        // producer filled the slot. Litmus test: `owner-look`.
+        smp_mb();
+        own_queue(&device).is_some_and(|queue| {
+            queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
+        })
+    })
 }
 
 /// Wakes the queue if it is still stopped, still ours, and the ring has room.
 ///
 /// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
 /// stopped and that there is room are true at once. Litmus test: `settled-wake`.
-fn settle<E: Endpoint>(endpoint: &E) -> bool {
+#[cold]
+#[inline(never)]
+fn settle<E: Endpoint>(endpoint: E) -> bool {
     // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
     // they come on again.
     let _bottom_halves_off = endpoint.bottom_halves_off();
@@ -391,8 +458,9 @@ fn settle<E: Endpoint>(endpoint: &E) -> bool {
         };
         let producer = ring.lock_producer();
         // Counted anew: between the two holds another consumer may have woken the queue.
-        let due =
-            queue.is_stopped() && is_enough(&ring, device.add_freed(0)) && producer.has_room();
+        let due = queue.is_stopped()
+            && is_enough(endpoint, &ring, device.add_freed(0))
+            && producer.has_room();
         if due {
             queue.wake();
             device.reset_freed();

@@ -3,45 +3,108 @@
 //! What the files of tun and tap have in common: a `struct file` whose private data begins with a
 //! socket and holds a ring.
 
-use crate::bindings;
-use core::ptr::{
-    addr_of,
-    NonNull, //
+use crate::{
+    bindings,
+    layout::{
+        Agreement,
+        Verdict, //
+    }, //
+};
+use core::{
+    ffi::c_void,
+    ptr::{
+        addr_of,
+        NonNull, //
+    },
 };
 use kernel::{
     error::from_err_ptr,
     prelude::*, //
 };
 
-/// Asks a driver for the ring of a file.
-///
-/// Errors: [`EBADF`] for NULL, else the getter's own.
-///
-/// # Safety
-///
-/// `file` must be NULL or point to an open file, and `getter` must be one of the kernel's, which
-/// tell files apart by their operations.
-#[inline(always)]
-pub(crate) unsafe fn ring(
-    file: *mut bindings::file,
-    getter: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring,
-) -> Result<NonNull<bindings::ptr_ring>> {
-    if file.is_null() {
-        return Err(EBADF);
-    }
-    // SAFETY: By the safety contract.
-    let ring = unsafe { getter(file) };
-    if is_error(ring) {
-        from_err_ptr(ring)?;
-    }
-    NonNull::new(ring).ok_or(EBADF)
-}
+/// A file of a driver, whose private data has a ring in it.
+pub(crate) trait File<'a>: Sized {
+    /// The file's private data.
+    type Private;
 
-/// Whether a pointer is an error code in disguise, as `IS_ERR()` has it, which for the kernel crate is
-/// a call out of line.
-#[inline(always)]
-fn is_error<T>(pointer: *mut T) -> bool {
-    pointer as usize > usize::MAX - bindings::MAX_ERRNO as usize
+    /// Where the ring is in it, in bytes.
+    const RING: usize;
+
+    /// The driver's own way from a file to its ring. It tells files apart by their operations.
+    const GETTER: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring;
+
+    /// Whether the driver has the layout that we have of it.
+    fn agreement() -> &'static Agreement;
+
+    /// The file, by its private data.
+    ///
+    /// # Safety
+    ///
+    /// It must be that of a file of this driver that stays open for `'a`. That the layout fits must be
+    /// known before anything is done with the result but [`File::compare`].
+    unsafe fn new(private: NonNull<Self::Private>) -> Self;
+
+    /// Compares what we take for the layout with what the driver says of itself.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be this open file.
+    unsafe fn compare(&self, file: *mut bindings::file) -> Verdict;
+
+    /// Finds what lies behind a `struct file`.
+    ///
+    /// Errors: [`EBADF`] for NULL, those of the driver's getter ([`EINVAL`] for another driver's file),
+    /// [`ENOEXEC`] if the running driver has not the layout that we were built for.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be NULL or point to a file that stays open for `'a`.
+    #[inline(always)]
+    unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
+        if file.is_null() {
+            return Err(EBADF);
+        }
+        // SAFETY: The file is open; neither changes until it is closed.
+        let (operations, private) = unsafe {
+            (
+                addr_of!((*file).f_op).read(),
+                addr_of!((*file).private_data).read(),
+            )
+        };
+        if !Self::agreement().covers(operations) || private.is_null() {
+            // SAFETY: By the safety contract.
+            unsafe { Self::ask(file, operations, private) }?;
+        }
+        // SAFETY: The private data of an open file of this driver.
+        Ok(unsafe { Self::new(NonNull::new_unchecked(private.cast())) })
+    }
+
+    /// Asks the driver whether a file is its own, and compares layouts: for the files of others, and
+    /// while it is not known whether the layout fits.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open for `'a`, and have these operations and private data.
+    #[cold]
+    unsafe fn ask(
+        file: *mut bindings::file,
+        operations: *const bindings::file_operations,
+        private: *mut c_void,
+    ) -> Result {
+        // SAFETY: By the safety contract.
+        let ring = from_err_ptr(unsafe { Self::GETTER(file) })?;
+        // A member of the private data, at that offset if the layout fits; until that is known it is
+        // only compared.
+        let owner = NonNull::new(ring.wrapping_byte_sub(Self::RING)).ok_or(EBADF)?;
+        // SAFETY: The getter took it for a file of this driver.
+        let result = unsafe { Self::new(owner.cast()) };
+        // SAFETY: By the safety contract.
+        Self::agreement().decide(operations, || unsafe { result.compare(file) })?;
+        if owner.as_ptr().cast() != private {
+            return Err(ENOEXEC);
+        }
+        Ok(())
+    }
 }
 
 /// Whether a driver's own word agrees with our idea of what lies behind its file: that it is the

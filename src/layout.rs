@@ -92,7 +92,6 @@ pub(crate) fn read_untrusted<T: Copy>(from: *const T) -> Option<T> {
 
 /// What is known of a driver's layout.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Verdict {
     /// Not everything could be compared yet.
     Open,
@@ -103,12 +102,20 @@ pub(crate) enum Verdict {
 }
 
 /// The agreement of one driver with the layout that we have of it, reached once and then kept.
+///
+/// What is kept is the address of the driver's file operations: that of a file is all that the
+/// driver's getters look at, and all that a call has to compare from then on.
 pub(crate) struct Agreement {
     driver: &'static str,
-    verdict: UnsafeCell<Verdict>,
+    /// [`OPEN`], [`MISFIT`], or the address of the file operations.
+    state: UnsafeCell<usize>,
 }
 
-// SAFETY: The verdict is one byte, and is read and written by volatile accesses only. Of two CPUs that
+/// No address of anything.
+const OPEN: usize = 1;
+const MISFIT: usize = 2;
+
+// SAFETY: The state is one word, and is read and written by volatile accesses only. Of two CPUs that
 // come to it at once, those that decide come to the same one, and one that can't writes nothing.
 unsafe impl Sync for Agreement {}
 
@@ -116,43 +123,55 @@ impl Agreement {
     pub(crate) const fn new(driver: &'static str) -> Self {
         Self {
             driver,
-            verdict: UnsafeCell::new(Verdict::Open),
+            state: UnsafeCell::new(OPEN),
         }
+    }
+
+    #[inline(always)]
+    fn state(&self) -> usize {
+        // SAFETY: Always initialised; see `Sync` above.
+        unsafe { self.state.get().read_volatile() }
     }
 
     /// The verdict so far.
     #[inline(always)]
     pub(crate) fn verdict(&self) -> Verdict {
-        // SAFETY: Always initialised; see `Sync` above.
-        unsafe { self.verdict.get().read_volatile() }
-    }
-
-    /// Fails with [`ENOEXEC`] if the layout is known not to fit; compares first, while it is not
-    /// known whether it does.
-    #[inline(always)]
-    pub(crate) fn check(&self, compare: impl FnOnce() -> Verdict) -> Result {
-        if self.verdict() == Verdict::Fits {
-            Ok(())
-        } else {
-            self.decide(compare)
+        match self.state() {
+            OPEN => Verdict::Open,
+            MISFIT => Verdict::Misfit,
+            _ => Verdict::Fits,
         }
     }
 
+    /// Whether a file with these operations is one of this driver's, and the layout known to fit.
+    #[inline(always)]
+    pub(crate) fn covers(&self, operations: *const bindings::file_operations) -> bool {
+        self.state() == operations as usize
+    }
+
+    /// Fails with [`ENOEXEC`] if the layout is known not to fit; compares first, while it is not
+    /// known whether it does. `operations` are those of the file by which that is done.
     #[cold]
-    fn decide(&self, compare: impl FnOnce() -> Verdict) -> Result {
+    pub(crate) fn decide(
+        &self,
+        operations: *const bindings::file_operations,
+        compare: impl FnOnce() -> Verdict,
+    ) -> Result {
         if self.verdict() == Verdict::Open {
-            let verdict = compare();
-            // Open is what it is already: what another CPU has decided meanwhile is not undone.
-            if verdict != Verdict::Open {
-                // SAFETY: See `Sync` above.
-                unsafe { self.verdict.get().write_volatile(verdict) };
-            }
-            if verdict == Verdict::Misfit {
-                pr_err!(
-                    "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",
-                    self.driver
-                );
-            }
+            let state = match compare() {
+                // What another CPU has decided meanwhile is not undone.
+                Verdict::Open => return Ok(()),
+                Verdict::Fits => operations as usize,
+                Verdict::Misfit => {
+                    pr_err!(
+                        "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",
+                        self.driver
+                    );
+                    MISFIT
+                }
+            };
+            // SAFETY: See `Sync` above.
+            unsafe { self.state.get().write_volatile(state) };
         }
         match self.verdict() {
             Verdict::Misfit => Err(ENOEXEC),

@@ -24,6 +24,7 @@ use core::{
     mem::MaybeUninit,
     slice, //
 };
+use file::File;
 use kernel::{
     ffi::{
         c_char,
@@ -38,6 +39,17 @@ module! {
     authors: ["The tuntap-ring developers"],
     description: "Batched consumer of tun and tap rings that wakes their queues",
     license: "GPL",
+    params: {
+        wake_after: u8 {
+            default: 50,
+            description: "Percent of a ring to free before its stopped queue is woken, 1 to 100 (default 50)",
+        },
+    },
+}
+
+/// How much of a ring has to be freed before its stopped queue is woken, in percent.
+fn wake_after() -> usize {
+    usize::from(module_parameters::wake_after.value())
 }
 
 #[pin_data]
@@ -49,6 +61,13 @@ struct TuntapRing {
 impl kernel::InPlaceModule for TuntapRing {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
+            if !(1..=100).contains(&wake_after()) {
+                pr_err!(
+                    "wake_after={} is not a percentage from 1 to 100\n",
+                    wake_after()
+                );
+                return Err(EINVAL);
+            }
             for &(driver, note) in bindings::BUILT_FOR {
                 if !layout::is_same_build(driver, note)? {
                     pr_err!(
@@ -88,7 +107,7 @@ unsafe fn consume_batched<E: consume::Endpoint>(
         // SAFETY: By the safety contract; the elements may be uninitialised.
         Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
     };
-    let outcome = consume::consume_batched(&endpoint, out);
+    let outcome = consume::consume_batched(endpoint, out);
     stats::count(&outcome);
     // No more than `n`.
     outcome.taken as c_int

@@ -12,6 +12,7 @@ use core::{
     cell::UnsafeCell,
     ffi::c_void,
     marker::PhantomData,
+    mem::ManuallyDrop,
     ptr::{
         self,
         addr_of,
@@ -20,58 +21,7 @@ use core::{
     },
     slice, //
 };
-use kernel::{
-    sync::lock::{
-        spinlock::SpinLockBackend,
-        Backend, //
-    },
-    types::NotThreadSafe, //
-};
-
-/// A spinlock of a ring, held for as long as the value lives.
-///
-/// The kernel crate's guard asserts, after it has taken a lock, that it is held: a call out of line on
-/// each batch, that does nothing without lockdep. So this is the crate's lock without its guard.
-///
-/// # Invariants
-///
-/// The lock is there for `'a`, and was taken by this thread.
-struct Held<'a> {
-    lock: NonNull<<SpinLockBackend as Backend>::State>,
-    state: <SpinLockBackend as Backend>::GuardState,
-    _ring: PhantomData<&'a bindings::ptr_ring>,
-    _thread: NotThreadSafe,
-}
-
-impl Held<'_> {
-    /// Takes a lock.
-    ///
-    /// # Safety
-    ///
-    /// `lock` must point to an initialised `spinlock_t` that outlives `'a`.
-    #[inline(always)]
-    unsafe fn take(lock: *mut bindings::spinlock_t) -> Self {
-        // SAFETY: By the safety contract.
-        let lock =
-            unsafe { NonNull::new_unchecked(lock.cast::<<SpinLockBackend as Backend>::State>()) };
-        // INVARIANT: Just taken.
-        Self {
-            lock,
-            // SAFETY: By the safety contract.
-            state: unsafe { SpinLockBackend::lock(lock.as_ptr()) },
-            _ring: PhantomData,
-            _thread: NotThreadSafe,
-        }
-    }
-}
-
-impl Drop for Held<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: Taken by this thread, by the type invariants.
-        unsafe { SpinLockBackend::unlock(self.lock.as_ptr(), &self.state) };
-    }
-}
+use kernel::types::NotThreadSafe;
 
 /// One slot of a ring's array: an entry, or NULL.
 #[repr(transparent)]
@@ -126,13 +76,25 @@ impl<'a> PtrRing<'a> {
     /// size and array those of one ring. Litmus tests: `take-once`, `resize-take`.
     #[inline(always)]
     pub(crate) fn lock(self) -> Locked<'a> {
-        let ring = self.ptr.as_ptr();
-        // SAFETY: By the type invariants the lock inside the ring is initialised and outlives 'a.
-        let held = unsafe { Held::take(addr_of_mut!((*ring).consumer_lock)) };
+        // SAFETY: By the type invariants the lock inside the ring is initialised; `Locked` drops it.
+        unsafe { bindings::tuntap_ring_helper_spin_lock(self.consumer_lock()) };
+        // INVARIANT: Just taken.
         Locked {
             ring: self,
-            _held: held,
+            _thread: NotThreadSafe,
         }
+    }
+
+    #[inline(always)]
+    fn consumer_lock(self) -> *mut bindings::spinlock_t {
+        // SAFETY: The ring is there by the type invariants; only the address is taken.
+        unsafe { addr_of_mut!((*self.ptr.as_ptr()).consumer_lock) }
+    }
+
+    #[inline(always)]
+    fn producer_lock(self) -> *mut bindings::spinlock_t {
+        // SAFETY: The ring is there by the type invariants; only the address is taken.
+        unsafe { addr_of_mut!((*self.ptr.as_ptr()).producer_lock) }
     }
 }
 
@@ -140,10 +102,18 @@ impl<'a> PtrRing<'a> {
 ///
 /// # Invariants
 ///
-/// The consumer lock of `ring` is held.
+/// The consumer lock of `ring` is held, and was taken by this thread.
 pub(crate) struct Locked<'a> {
     ring: PtrRing<'a>,
-    _held: Held<'a>,
+    _thread: NotThreadSafe,
+}
+
+impl Drop for Locked<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: Held, by the type invariants.
+        unsafe { bindings::tuntap_ring_helper_spin_unlock(self.ring.consumer_lock()) };
+    }
 }
 
 impl Locked<'_> {
@@ -223,13 +193,21 @@ impl consume::Ring for Locked<'_> {
         unsafe { addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_tail).write(tail) };
     }
 
-    fn lock_producer(&self) -> LockedProducer<'_> {
-        LockedProducer {
-            ring: self,
-            // SAFETY: By the type invariants of `PtrRing` the lock inside the ring is initialised
-            // and outlives the borrow.
-            _held: unsafe { Held::take(addr_of_mut!((*self.ring.ptr.as_ptr()).producer_lock)) },
+    #[inline(always)]
+    fn release(self, taken: usize) {
+        let ring = ManuallyDrop::new(self).ring;
+        // SAFETY: Held, by the type invariants; and not dropped once more.
+        unsafe {
+            bindings::tuntap_ring_helper_count_and_unlock(taken as u64, ring.consumer_lock());
         }
+    }
+
+    fn lock_producer(&self) -> LockedProducer<'_> {
+        // SAFETY: By the type invariants of `PtrRing` the lock inside the ring is initialised;
+        // `LockedProducer` drops it.
+        unsafe { bindings::tuntap_ring_helper_spin_lock(self.ring.producer_lock()) };
+        // INVARIANT: Just taken.
+        LockedProducer { ring: self }
     }
 }
 
@@ -237,10 +215,16 @@ impl consume::Ring for Locked<'_> {
 ///
 /// # Invariants
 ///
-/// The producer lock of `ring` is held.
+/// The producer lock of `ring` is held, and was taken by this thread.
 pub(crate) struct LockedProducer<'a> {
     ring: &'a Locked<'a>,
-    _held: Held<'a>,
+}
+
+impl Drop for LockedProducer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Held, by the type invariants.
+        unsafe { bindings::tuntap_ring_helper_spin_unlock(self.ring.ring.producer_lock()) };
+    }
 }
 
 impl consume::Producer for LockedProducer<'_> {

@@ -55,11 +55,10 @@ impl fmt::Debug for Counter {
     }
 }
 
-/// Accounts for one call. Context: process.
+/// Accounts for the wake of one call. Context: process. Calls and entries are counted where the
+/// consumer lock is dropped.
 #[inline(always)]
 pub(crate) fn count(outcome: &Outcome) {
-    // SAFETY: Process context.
-    unsafe { bindings::tuntap_ring_helper_count_call(outcome.taken as u64) };
     match outcome.wake {
         Wake::NotNeeded => {}
         Wake::Done => WAKES.add_one(),

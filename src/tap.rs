@@ -9,7 +9,11 @@
 //! C header: [`include/linux/if_tap.h`](srctree/include/linux/if_tap.h)
 
 use crate::{
-    bindings, consume, file,
+    bindings, consume,
+    file::{
+        self,
+        File, //
+    },
     layout::{
         read_untrusted,
         Agreement,
@@ -25,66 +29,50 @@ use crate::{
     },
 };
 use core::{
+    marker::PhantomData,
     mem::{
         offset_of,
         size_of, //
     },
     ptr::{
         addr_of,
+        addr_of_mut,
         NonNull, //
     },
 };
-use kernel::{
-    prelude::*,
-    sync::rcu, //
-};
-
-static AGREEMENT: Agreement = Agreement::new("tap");
+use kernel::sync::rcu;
 
 /// An open file of a macvtap or ipvtap device.
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tap_queue` of a file that is open for `'a`, `ring` is the ring in
-/// it. The running tap is not known to have another layout.
+/// The pointer is to the `struct tap_queue` of a file that is open for `'a`. The running tap is not known to have another layout.
+#[derive(Clone, Copy)]
 pub(crate) struct TapFile<'a> {
     q: NonNull<bindings::tap_queue>,
-    ring: PtrRing<'a>,
+    _file: PhantomData<&'a bindings::file>,
 }
 
-impl TapFile<'_> {
-    /// Finds the tap queue behind a `struct file`.
-    ///
-    /// Errors: [`EBADF`] for NULL, those of `tap_get_ptr_ring()` ([`EINVAL`] for another driver's
-    /// file), [`ENOEXEC`] if the running tap has not the layout that we were built for.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be NULL or point to a file that stays open for `'a`.
-    #[inline(always)]
-    pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
-        // SAFETY: By the safety contract; the getter looks at the file's operations only.
-        let ring = unsafe { file::ring(file, bindings::tap_get_ptr_ring) }?;
-        // A member of the file's `struct tap_queue`, at that offset if the layout fits; until that
-        // is known the result is only compared.
-        let q = ring
-            .as_ptr()
-            .wrapping_byte_sub(offset_of!(bindings::tap_queue, ring));
-        let q = NonNull::new(q.cast()).ok_or(EBADF)?;
-        // SAFETY: The ring is there as long as the file is open.
-        let ring = unsafe { PtrRing::from_raw(ring) };
-        // SAFETY: By the safety contract, and the getter took it for a tap file. The invariants of
-        // what `compare()` is called on are what it finds out.
-        AGREEMENT.check(move || unsafe { Self { q, ring }.compare(file) })?;
-        // INVARIANT: Just checked.
-        Ok(Self { q, ring })
+impl<'a> File<'a> for TapFile<'a> {
+    type Private = bindings::tap_queue;
+
+    const RING: usize = offset_of!(bindings::tap_queue, ring);
+    const GETTER: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring =
+        bindings::tap_get_ptr_ring;
+    fn agreement() -> &'static Agreement {
+        static AGREEMENT: Agreement = Agreement::new("tap");
+        &AGREEMENT
     }
 
-    /// Compares what we take for the layout with what tap says of itself.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be this open tap file.
+    #[inline(always)]
+    unsafe fn new(q: NonNull<bindings::tap_queue>) -> Self {
+        // INVARIANT: By the safety contract.
+        Self {
+            q,
+            _file: PhantomData,
+        }
+    }
+
     #[cold]
     unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
         // SAFETY: By the safety contract; the socket of an open tap file is there.
@@ -120,7 +108,9 @@ impl TapFile<'_> {
             Verdict::Open
         }
     }
+}
 
+impl TapFile<'_> {
     /// Whether a `struct tap_dev` lies where macvtap and ipvtap have it: in the private part of
     /// the device that it names. As for tun, nothing is followed that might not be a pointer.
     #[cold]
@@ -158,17 +148,26 @@ impl consume::Endpoint for TapFile<'_> {
 
     #[inline(always)]
     fn lock(&self) -> Locked<'_> {
-        self.ring.lock()
+        // SAFETY: The ring lies in the private data, and is there as long as the file is open.
+        let ring = unsafe {
+            let ring = addr_of_mut!((*self.q.as_ptr()).ring);
+            PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
+        };
+        ring.lock()
     }
 
     fn bottom_halves_off(&self) -> Self::BottomHalvesOff {
         crate::bottom_halves::off()
     }
 
+    fn wake_after(&self) -> usize {
+        crate::wake_after()
+    }
+
     #[inline(always)]
     fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TapDevice<'_>) -> bool) -> bool {
         let rcu = rcu::read_lock();
-        let fits = || AGREEMENT.verdict() == Verdict::Fits;
+        let fits = || Self::agreement().verdict() == Verdict::Fits;
         match self.tap() {
             Some(tap) if fits() => look(TapDevice {
                 q: self.q,

@@ -10,7 +10,11 @@ use crate::{
         self,
         private, //
     },
-    consume, file,
+    consume,
+    file::{
+        self,
+        File, //
+    },
     layout::{
         read_untrusted,
         Agreement,
@@ -26,6 +30,7 @@ use crate::{
     },
 };
 use core::{
+    marker::PhantomData,
     mem::{
         offset_of,
         size_of, //
@@ -36,57 +41,39 @@ use core::{
         NonNull, //
     },
 };
-use kernel::{
-    prelude::*,
-    sync::rcu, //
-};
-
-static AGREEMENT: Agreement = Agreement::new("tun");
+use kernel::sync::rcu;
 
 /// An open file of `/dev/net/tun`, with a device or without.
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tun_file` of a file that is open for `'a`, `ring` is the ring in
-/// it. The running tun is not known to have another layout.
+/// The pointer is to the `struct tun_file` of a file that is open for `'a`. The running tun is not known to have another layout.
+#[derive(Clone, Copy)]
 pub(crate) struct TunFile<'a> {
     tfile: NonNull<private::tun_file>,
-    ring: PtrRing<'a>,
+    _file: PhantomData<&'a bindings::file>,
 }
 
-impl TunFile<'_> {
-    /// Finds the tun file behind a `struct file`.
-    ///
-    /// Errors: [`EBADF`] for NULL, those of `tun_get_tx_ring()` ([`EINVAL`] for another driver's
-    /// file), [`ENOEXEC`] if the running tun has not the layout that we were built for.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be NULL or point to a file that stays open for `'a`.
-    #[inline(always)]
-    pub(crate) unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
-        // SAFETY: By the safety contract; the getter looks at the file's operations only.
-        let ring = unsafe { file::ring(file, bindings::tun_get_tx_ring) }?;
-        // A member of the file's `struct tun_file`, at that offset if the layout fits; until that
-        // is known the result is only compared.
-        let tfile = ring
-            .as_ptr()
-            .wrapping_byte_sub(offset_of!(private::tun_file, tx_ring));
-        let tfile = NonNull::new(tfile.cast()).ok_or(EBADF)?;
-        // SAFETY: The ring is there as long as the file is open.
-        let ring = unsafe { PtrRing::from_raw(ring) };
-        // SAFETY: By the safety contract, and the getter took it for a tun file. The invariants of
-        // what `compare()` is called on are what it finds out.
-        AGREEMENT.check(move || unsafe { Self { tfile, ring }.compare(file) })?;
-        // INVARIANT: Just checked.
-        Ok(Self { tfile, ring })
+impl<'a> File<'a> for TunFile<'a> {
+    type Private = private::tun_file;
+
+    const RING: usize = offset_of!(private::tun_file, tx_ring);
+    const GETTER: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring =
+        bindings::tun_get_tx_ring;
+    fn agreement() -> &'static Agreement {
+        static AGREEMENT: Agreement = Agreement::new("tun");
+        &AGREEMENT
     }
 
-    /// Compares what we take for the layout with what tun says of itself.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be this open tun file.
+    #[inline(always)]
+    unsafe fn new(tfile: NonNull<private::tun_file>) -> Self {
+        // INVARIANT: By the safety contract.
+        Self {
+            tfile,
+            _file: PhantomData,
+        }
+    }
+
     #[cold]
     unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
         // SAFETY: By the safety contract; the socket of an open tun file is there.
@@ -123,7 +110,9 @@ impl TunFile<'_> {
             Verdict::Open
         }
     }
+}
 
+impl TunFile<'_> {
     /// Whether the device that we find in a `struct tun_struct` has that structure for its
     /// private part, and whether that part has the size we think.
     ///
@@ -165,18 +154,27 @@ impl consume::Endpoint for TunFile<'_> {
 
     #[inline(always)]
     fn lock(&self) -> Locked<'_> {
-        self.ring.lock()
+        // SAFETY: The ring lies in the private data, and is there as long as the file is open.
+        let ring = unsafe {
+            let ring = addr_of_mut!((*self.tfile.as_ptr()).tx_ring);
+            PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
+        };
+        ring.lock()
     }
 
     fn bottom_halves_off(&self) -> Self::BottomHalvesOff {
         crate::bottom_halves::off()
     }
 
+    fn wake_after(&self) -> usize {
+        crate::wake_after()
+    }
+
     #[inline(always)]
     fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TunDevice<'_>) -> bool) -> bool {
         let rcu = rcu::read_lock();
         // A device may have come after the last comparison, and been the first to be seen.
-        let fits = || AGREEMENT.verdict() == Verdict::Fits;
+        let fits = || Self::agreement().verdict() == Verdict::Fits;
         match self.tun() {
             Some(tun) if fits() => look(TunDevice {
                 tfile: self.tfile,
@@ -261,9 +259,10 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     /// Uses tun's own `cons_cnt`, which its `read()` path shares.
     ///
-    /// Tun counts entries consumed; this counts slots freed, so that calls that freed none need
-    /// not look. Over time that is the same number; at any moment it is less than a batch off, but
-    /// that `ptr_ring_unconsume()` frees slots which nobody counts.
+    /// Tun counts entries consumed; this counts slots freed, from mark to mark, so that calls that
+    /// passed no mark need not look. Over time that is the same number; at any moment it is less than a
+    /// batch and the way between two marks off, but that `ptr_ring_unconsume()` frees slots which nobody
+    /// counts.
     #[inline(always)]
     fn add_freed(&self, slots: usize) -> usize {
         let freed = self.freed();

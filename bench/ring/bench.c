@@ -19,22 +19,12 @@
  */
 
 #include <linux/cpumask.h>
-#include <linux/debugfs.h>
-#include <linux/fs.h>
-#include <linux/if_tun.h>
 #include <linux/kthread.h>
-#include <linux/mman.h>
 #include <linux/module.h>
-#include <linux/mm.h>
-#include <linux/rtnetlink.h>
-#include <linux/tuntap_ring.h>
-#include <linux/uaccess.h>
-#include <linux/vmalloc.h>
+#include <linux/netdevice.h>
 
+#include "../common/bench.h"
 #include "bench.h"
-
-#define MOST_ASKED	64
-#define OUTPUT_SIZE	(8 << 20)
 
 static unsigned int samples = 40;
 module_param(samples, uint, 0444);
@@ -44,29 +34,15 @@ static unsigned int entries = 8192;
 module_param(entries, uint, 0444);
 MODULE_PARM_DESC(entries, "Entries that a sample consumes, at least");
 
-static struct file *file;
-static struct net_device *dev;
+static struct bench_tap tap;
 static struct netdev_queue *queue;
 static struct ptr_ring *ring;
 static struct seed_file seed;
-static void *out[MOST_ASKED];
-
-static struct dentry *directory;
-static struct debugfs_blob_wrapper output;
+static void *out[BENCH_MOST_ASKED];
 
 static struct task_struct *producer;
 static unsigned long goal;	/* how many the other CPU is to produce */
 static unsigned long produced;
-
-static u64 clock_cost;		/* cycles between two readings of nothing */
-
-static inline u64 cycles(void)
-{
-	u32 low, high;
-
-	asm volatile("lfence; rdtsc; lfence" : "=a" (low), "=d" (high) :: "memory");
-	return (u64)high << 32 | low;
-}
 
 static inline int consume_plain(int n)
 {
@@ -75,14 +51,7 @@ static inline int consume_plain(int n)
 
 static inline int consume_linux(int n)
 {
-	int taken;
-
-	spin_lock(&ring->consumer_lock);
-	taken = __ptr_ring_consume_batched(ring, out, n);
-	if (taken)
-		tun_wake_queue(file, taken);
-	spin_unlock(&ring->consumer_lock);
-	return taken;
+	return bench_consume_linux(&tap.queues[0], out, n);
 }
 
 static inline int consume_seed(int n)
@@ -92,18 +61,18 @@ static inline int consume_seed(int n)
 
 static inline int consume_ours(int n)
 {
-	return tun_ring_consume_batched(file, out, n);
+	return bench_consume_ours(&tap.queues[0], out, n);
 }
 
 /* Cycles that it takes to consume COUNT entries, N by N. */
 #define DEFINE_DRAIN(consumer)						\
 static noinline u64 drain_##consumer(unsigned long count, int n)	\
 {									\
-	u64 start = cycles();						\
+	u64 start = bench_cycles();					\
 									\
 	while (count)							\
 		count -= consume_##consumer(n);				\
-	return cycles() - start;					\
+	return bench_cycles() - start;					\
 }
 
 DEFINE_DRAIN(plain)
@@ -134,7 +103,7 @@ static u64 sample_same(int which, int n, bool stopped, unsigned long *count)
 			filled++;
 		if (stopped)
 			netif_tx_stop_queue(queue);
-		sum += consumers[which].drain(filled, n) - clock_cost;
+		sum += consumers[which].drain(filled, n) - bench_clock_cost;
 		netif_tx_start_queue(queue);
 		*count += filled;
 	}
@@ -151,7 +120,7 @@ static u64 sample_other(int which, int n, bool stopped, unsigned long *count)
 		netif_tx_stop_queue(queue);
 	/* Pairs with smp_load_acquire() in produce(): the queue is set up. */
 	smp_store_release(&goal, goal + *count);
-	sum = consumers[which].drain(*count, n) - clock_cost;
+	sum = consumers[which].drain(*count, n) - bench_clock_cost;
 	netif_tx_start_queue(queue);
 	return sum;
 }
@@ -182,12 +151,9 @@ static void measure(const char *where, bool other, bool stopped, int size, int n
 			unsigned long count;
 			u64 sum = (other ? sample_other : sample_same)(which, n, stopped, &count);
 
-			output.size += scnprintf((char *)output.data + output.size,
-						 OUTPUT_SIZE - output.size,
-						 "%s %s %d %d %s %llu %lu\n", where,
-						 stopped ? "stopped" : "running",
-						 size, n, consumers[which].name,
-						 sum, count);
+			bench_print("%s %s %d %d %s %llu %lu\n", where,
+				    stopped ? "stopped" : "running", size, n,
+				    consumers[which].name, sum, count);
 			cond_resched();
 		}
 }
@@ -198,21 +164,10 @@ static int measure_all(void)
 	static const int most[] = { 1, 8, 16, 64 };
 	int i, j, stopped, other, err;
 
-	for (i = 0; i < 1000; i++) {
-		u64 start = cycles();
-		u64 cost = cycles() - start;
-
-		if (!i || cost < clock_cost)
-			clock_cost = cost;
-	}
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		rtnl_lock();
-		dev->tx_queue_len = sizes[i];
-		err = notifier_to_errno(call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN,
-								 dev));
-		rtnl_unlock();
-		if (err || ring->size != sizes[i])
-			return err ?: -ENOMEM;
+		err = bench_resize(&tap, sizes[i]);
+		if (err)
+			return err;
 		for (j = 0; j < ARRAY_SIZE(most); j++)
 			for (other = 0; other < 2; other++)
 				for (stopped = 0; stopped < 2; stopped++)
@@ -222,67 +177,17 @@ static int measure_all(void)
 	return 0;
 }
 
-/* Opens a tap, in the process that loads the module. */
-static int open_tap(void)
+static int measure_with_producer(void)
 {
-	struct ifreq ifr = {
-		.ifr_name = "bench%d",
-		.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE,
-	};
-	unsigned long user;
-	int err;
+	int err = bench_open_tap(&tap, 1);
 
-	file = filp_open("/dev/net/tun", O_RDWR, 0);
-	if (IS_ERR(file))
-		return PTR_ERR(file);
-	user = vm_mmap(NULL, 0, PAGE_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_ANONYMOUS | MAP_PRIVATE, 0);
-	if (IS_ERR_VALUE(user))
-		return user;
-	err = -EFAULT;
-	if (!copy_to_user((void __user *)user, &ifr, sizeof(ifr)))
-		err = file->f_op->unlocked_ioctl(file, TUNSETIFF, user);
-	if (!err && copy_from_user(&ifr, (void __user *)user, sizeof(ifr)))
-		err = -EFAULT;
-	vm_munmap(user, PAGE_SIZE);
-	if (err)
-		return err;
-
-	dev = dev_get_by_name(&init_net, ifr.ifr_name);
-	ring = tun_get_tx_ring(file);
-	if (!dev || IS_ERR(ring))
-		return -ENODEV;
-	queue = netdev_get_tx_queue(dev, 0);
-	seed.ring = ring;
-	RCU_INIT_POINTER(seed.dev, dev);
-	rtnl_lock();
-	err = dev_open(dev, NULL);
-	rtnl_unlock();
-	return err;
-}
-
-static void close_tap(void)
-{
-	if (dev)
-		dev_put(dev);
-	if (!IS_ERR_OR_NULL(file))
-		filp_close(file, NULL);
-}
-
-static int __init bench_init(void)
-{
-	int err;
-
-	if (num_online_cpus() < 2)
-		return -ENXIO;
-	output.data = vzalloc(OUTPUT_SIZE);
-	if (!output.data)
-		return -ENOMEM;
-	err = set_cpus_allowed_ptr(current, cpumask_of(0));
-	if (!err)
-		err = open_tap();
 	if (err)
 		goto out;
+	ring = tap.queues[0].ring;
+	queue = netdev_get_tx_queue(tap.dev, 0);
+	seed.ring = ring;
+	RCU_INIT_POINTER(seed.dev, tap.dev);
+
 	producer = kthread_create(produce, NULL, "bench-producer");
 	if (IS_ERR(producer)) {
 		err = PTR_ERR(producer);
@@ -293,24 +198,22 @@ static int __init bench_init(void)
 	err = measure_all();
 	kthread_stop(producer);
 out:
-	close_tap();
-	if (err) {
-		vfree(output.data);
-		return err;
-	}
-	directory = debugfs_create_dir("tuntap_ring_bench", NULL);
-	debugfs_create_blob("samples", 0444, directory, &output);
-	return 0;
+	bench_close_tap(&tap);
+	return err;
 }
 
-static void __exit bench_exit(void)
+static int __init ring_init(void)
 {
-	debugfs_remove(directory);
-	vfree(output.data);
+	return bench_init(measure_with_producer);
 }
 
-module_init(bench_init);
-module_exit(bench_exit);
+static void __exit ring_exit(void)
+{
+	bench_exit();
+}
+
+module_init(ring_init);
+module_exit(ring_exit);
 MODULE_AUTHOR("The tuntap-ring developers");
 MODULE_DESCRIPTION("Benchmark of ring consumers");
 MODULE_LICENSE("GPL");

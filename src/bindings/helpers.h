@@ -2,6 +2,7 @@
 #ifndef TUNTAP_RING_HELPERS_H
 #define TUNTAP_RING_HELPERS_H
 
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 /* What is counted; src/stats.rs says what each means and gives it its file name. */
@@ -17,7 +18,9 @@ enum tuntap_ring_counter {
 void tuntap_ring_helper_local_bh_disable(void);
 void tuntap_ring_helper_local_bh_enable(void);
 void tuntap_ring_helper_count(enum tuntap_ring_counter counter);
-void tuntap_ring_helper_count_call(u64 entries);
+void tuntap_ring_helper_spin_lock(spinlock_t *lock);
+void tuntap_ring_helper_spin_unlock(spinlock_t *lock);
+void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
 
 #endif

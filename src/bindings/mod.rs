@@ -20,7 +20,10 @@
     reason = "generated"
 )]
 
-pub(crate) use kernel::bindings::file;
+pub(crate) use kernel::bindings::{
+    file,
+    file_operations, //
+};
 use kernel::ffi;
 use pin_init::MaybeZeroable;
 

@@ -75,6 +75,7 @@ const _: () = assert!(size_of::<Outcome>() == 8);
 /// # Invariants
 ///
 /// `end` is there for `'a`, with all that it points to.
+#[derive(Clone, Copy)]
 struct Endpoint<'a> {
     end: NonNull<End>,
     ring: PtrRing<'a>,
@@ -187,7 +188,7 @@ pub unsafe extern "C" fn tuntap_ring_kunit_consume(
         // SAFETY: By the safety contract; the elements may be uninitialised.
         Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
     };
-    let result = consume::consume_batched(&endpoint, out);
+    let result = consume::consume_batched(endpoint, out);
     // SAFETY: By the safety contract.
     unsafe {
         outcome.write(Outcome {

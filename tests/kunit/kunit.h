@@ -3,6 +3,7 @@
 #define TUNTAP_RING_KUNIT_H
 
 #include <linux/build_bug.h>
+#include <linux/log2.h>
 #include <linux/netdevice.h>
 #include <linux/prandom.h>
 #include <linux/ptr_ring.h>
@@ -74,6 +75,23 @@ static inline unsigned int magnitude(struct rnd_state *rnd, unsigned int most)
 	unsigned int bits = fls(most);
 
 	return min(1 + below(rnd, 1U << (1 + below(rnd, bits))), most);
+}
+
+/* How far apart the marks are at which our consumer looks at the queue. */
+static inline int stride_of(const struct ptr_ring *ring)
+{
+	return ring->size < 8 ? 1 : rounddown_pow_of_two(ring->size / 8);
+}
+
+/*
+ * FREED slots, since the tail was at TAIL, as our consumer counts them: from
+ * mark to mark.
+ */
+static inline int from_mark_to_mark(const struct ptr_ring *ring, int tail, int freed)
+{
+	int stride = stride_of(ring);
+
+	return freed + tail % stride - ring->consumer_tail % stride;
 }
 
 /*

@@ -14,9 +14,10 @@
  * says it by rules of its own: when the queue is woken, and what cons_cnt is.
  * By design ours differs from tun's own consumer there, in that
  *
- *  - cons_cnt counts slots freed and not entries consumed, see
- *    TunDevice::add_freed() (tun.c here compares that with tun);
- *  - the queue is looked at if slots came free or the ring ran dry, not always;
+ *  - cons_cnt counts slots freed, from mark to mark, and not entries consumed,
+ *    see TunDevice::add_freed() (tun.c here compares that with tun);
+ *  - the queue is looked at if the tail passed a mark or the ring ran dry, not
+ *    always;
  *  - the queue is not woken while the ring is full.
  *
  * At most a ring-full is taken in one call. Nobody produces meanwhile here, so
@@ -149,19 +150,19 @@ static void produce(struct twins *t)
 }
 
 /* The rules of waking, on the ring of theirs; returns what is to happen. */
-static int expect_wake(struct twins *t, int freed)
+static int expect_wake(struct twins *t, int passed)
 {
 	struct ptr_ring *ring = &t->theirs;
 	bool is_dry = __ptr_ring_empty(ring);
 
-	if (!freed && !is_dry)
+	if (!passed && !is_dry)
 		return WAKE_NOT_NEEDED;
 	if (!t->end.dev || !t->end.backpressure || !is_running(t) ||
 	    !t->end.owner || t->end.queue_index)
 		return WAKE_NOT_NEEDED;
 	if (!netif_tx_queue_stopped(t->queue))
 		return WAKE_NOT_NEEDED;
-	t->cons_cnt += freed;
+	t->cons_cnt += passed;
 	if (t->cons_cnt < ring->size / 2 && !is_dry)
 		return WAKE_NOT_NEEDED;
 	if (__ptr_ring_check_produce(ring))
@@ -172,19 +173,19 @@ static int expect_wake(struct twins *t, int freed)
 
 static void consume(struct twins *t)
 {
-	int n = min(amount(t), MOST_ASKED), lag, taken, expected, freed, wake;
+	int n = min(amount(t), MOST_ASKED), tail, taken, expected, freed, wake;
 	struct tuntap_ring_kunit_outcome outcome;
 	bool was_stopped;
 
 	spin_lock(&t->theirs.consumer_lock);
-	lag = t->theirs.consumer_head - t->theirs.consumer_tail;
+	tail = t->theirs.consumer_tail;
+	freed = t->theirs.consumer_head - tail;
 	expected = __ptr_ring_consume_batched(&t->theirs, t->expected, n);
-	freed = lag + expected -
-		(t->theirs.consumer_head - t->theirs.consumer_tail);
+	freed += expected - (t->theirs.consumer_head - t->theirs.consumer_tail);
 	spin_unlock(&t->theirs.consumer_lock);
 
 	was_stopped = netif_tx_queue_stopped(t->queue);
-	wake = expect_wake(t, freed);
+	wake = expect_wake(t, from_mark_to_mark(&t->theirs, tail, freed));
 	taken = tuntap_ring_kunit_consume(&t->end, t->out, n, &outcome);
 
 	if (taken != expected)

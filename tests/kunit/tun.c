@@ -8,13 +8,13 @@
  *                   +--> theirs --> __ptr_ring_consume_batched(), ---+
  *                                   tun_wake_queue()
  *
- * By design ours differs in what is counted: slots freed, and not entries
- * consumed. So tun_wake_queue() is told the slots freed here, if there are any
+ * By design ours differs in what is counted: slots freed, from mark to mark, and
+ * not entries consumed. So tun_wake_queue() is told those here, if there are any
  * or the ring is dry, and cons_cnt, the queue's state and its wakes have to
  * agree exactly. How far that is from tun's own count is checked as well: less
- * than a batch, either way, since the queue was stopped. Where entries were
- * handed back in between it is not: ptr_ring_unconsume() frees slots that we
- * never count.
+ * than a batch and the way between two marks, either way, since the queue was
+ * stopped. Where entries were handed back in between it is not:
+ * ptr_ring_unconsume() frees slots that we never count.
  */
 
 #include <linux/fs.h>
@@ -172,14 +172,16 @@ static void send(struct sides *s)
 static int consume_theirs(struct side *side, int n)
 {
 	struct ptr_ring *ring = side->ring;
-	int taken, freed;
+	int tail, taken, freed, passed;
 
 	spin_lock(&ring->consumer_lock);
-	freed = ring->consumer_head - ring->consumer_tail;
+	tail = ring->consumer_tail;
+	freed = ring->consumer_head - tail;
 	taken = __ptr_ring_consume_batched(ring, side->out, n);
 	freed += taken - (ring->consumer_head - ring->consumer_tail);
-	if (freed || __ptr_ring_empty(ring))
-		tun_wake_queue(side->file, freed);
+	passed = from_mark_to_mark(ring, tail, freed);
+	if (passed || __ptr_ring_empty(ring))
+		tun_wake_queue(side->file, passed);
 	spin_unlock(&ring->consumer_lock);
 	return taken;
 }
@@ -187,7 +189,7 @@ static int consume_theirs(struct side *side, int n)
 /* How far is our count from the one that tun would have come to? */
 static void compare_counts(struct sides *s, int taken, bool was_stopped)
 {
-	int batch = s->ours.ring->batch, ahead;
+	int most = s->ours.ring->batch + stride_of(s->ours.ring), ahead;
 
 	if (!netif_tx_queue_stopped(s->ours.queue)) {
 		s->wakes += was_stopped;
@@ -198,7 +200,7 @@ static void compare_counts(struct sides *s, int taken, bool was_stopped)
 		return;
 	s->consumed_since += taken;
 	ahead = *s->ours.cons_cnt - s->consumed_since;
-	if (abs(ahead) >= batch)
+	if (abs(ahead) >= most)
 		FAIL(s, "%d entries since the stop, but cons_cnt is %d",
 		     s->consumed_since, *s->ours.cons_cnt);
 	s->furthest_ahead = max(s->furthest_ahead, ahead);

@@ -66,12 +66,28 @@ same_build() {
 	[ "$(modinfo -F srcversion "$1")" = "$(cat "/sys/module/$1/srcversion")" ]
 }
 
-plan 14
+# takes PARAMETER=VALUE: loads with it, and unloads
+takes() {
+	modprobe tuntap_ring "$1" && rmmod tuntap_ring
+}
+
+# refuses_value PARAMETER=VALUE: does not load with it, and says why
+refuses_value() {
+	fails modprobe tuntap_ring "$1" && dmesg | grep -qF "tuntap_ring: $1 is not"
+}
+
+plan 19
 check "a user keeps tuntap_ring loaded" refuses_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
 check "its counters go with it" fails test -e /sys/kernel/debug/tuntap_ring
 check "$ROUNDS times loaded and unloaded" load_and_unload
+for value in 1 100; do
+	check "wake_after=$value" takes "wake_after=$value"
+done
+for value in 0 101 255; do
+	check "wake_after=$value is refused" refuses_value "wake_after=$value"
+done
 check "vhost_net is ours" is_from_updates vhost_net
 check "vhost_net pulls tuntap_ring in" pulls_in vhost_net tuntap_ring
 check "vhost_net uses tuntap_ring" uses vhost_net tuntap_ring

@@ -25,6 +25,22 @@ use crate::vhost_net::QueuePair;
 use crate::virtqueue::{Direction, Virtqueue};
 use crate::wait::Waiter;
 
+/// From the first of several moments to the last.
+#[derive(Default)]
+struct Span(Option<(Instant, Instant)>);
+
+impl Span {
+    fn extend(&mut self, now: Instant) {
+        let (first, _) = self.0.unwrap_or((now, now));
+        self.0 = Some((first, now));
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0
+            .map_or(0.0, |(first, last)| (last - first).as_secs_f64())
+    }
+}
+
 /// What was counted.
 #[derive(Default)]
 struct Counts {
@@ -32,8 +48,10 @@ struct Counts {
     numbered: u64,
     strays: u64,
     leftover: u64,
-    first: Option<Instant>,
-    last: Option<Instant>,
+    /// When numbered packets came.
+    numbered_span: Span,
+    /// When anything came.
+    frames_span: Span,
 }
 
 impl Counts {
@@ -52,6 +70,17 @@ impl Counts {
         self.numbered + self.strays
     }
 
+    /// Takes note of when a round began that brought what was not there `before`: numbered packets
+    /// and frames.
+    fn came(&mut self, before: (u64, u64), now: Instant) {
+        if self.numbered > before.0 {
+            self.numbered_span.extend(now);
+        }
+        if self.frames() > before.1 {
+            self.frames_span.extend(now);
+        }
+    }
+
     fn report(&self, queues: &[Queue], end: End) -> Received {
         let tracker = &self.tracker;
         let senders: Vec<_> = tracker
@@ -66,10 +95,8 @@ impl Counts {
                 duplicates: sender.duplicates,
             })
             .collect();
-        let seconds = match (self.first, self.last) {
-            (Some(first), Some(last)) => (last - first).as_secs_f64(),
-            _ => 0.0,
-        };
+        let seconds = self.numbered_span.seconds();
+        let frames_seconds = self.frames_span.seconds();
         Received {
             received: tracker.total(|sender| sender.received),
             frames: self.frames(),
@@ -86,6 +113,8 @@ impl Counts {
             },
             seconds,
             pps: rate(self.numbered, seconds),
+            frames_seconds,
+            frames_pps: rate(self.frames(), frames_seconds),
             end,
             queues: queues
                 .iter()
@@ -229,15 +258,12 @@ struct Guest<'a> {
 impl Guest<'_> {
     /// Serves each queue once, and waits as long as was asked for if that brought something.
     fn round(&mut self, delay: Duration, now: Instant) -> Result<bool> {
-        let numbered = self.counts.numbered;
+        let before = (self.counts.numbered, self.counts.frames());
         let mut buffers = 0;
         for queue in &mut self.queues {
             buffers += u32::from(queue.serve(self.args.batch, &mut self.counts)?);
         }
-        if self.counts.numbered > numbered {
-            self.counts.first.get_or_insert(now);
-            self.counts.last = Some(now);
-        }
+        self.counts.came(before, now);
         if buffers > 0 && !delay.is_zero() {
             thread::sleep(delay);
         }
@@ -422,6 +448,33 @@ mod tests {
         assert_eq!((result.leftover, result.leftover_numbered), (2, 1));
         assert_eq!((result.gaps, result.reorders), (0, 1));
         assert_eq!(result.highest, Some(3));
+    }
+
+    #[test]
+    fn rates_of_numbered_packets_and_of_all_frames() {
+        let mut counts = Counts::default();
+        let start = Instant::now();
+        let mut round = |frame: &[u8], seconds| {
+            let before = (counts.numbered, counts.frames());
+            counts.see(frame, frame.len(), Source::Virtqueue);
+            counts.came(before, start + Duration::from_secs(seconds));
+        };
+        round(&[0; 60], 0);
+        round(&numbered(0), 1);
+        round(&numbered(1), 2);
+        round(&[0; 60], 4);
+        let now = start + Duration::from_secs(8);
+        counts.came((counts.numbered, counts.frames()), now);
+
+        let result = counts.report(&[], End::Signal);
+        for (found, expected) in [
+            (result.seconds, 1.0),
+            (result.pps, 2.0),
+            (result.frames_seconds, 4.0),
+            (result.frames_pps, 1.0),
+        ] {
+            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub struct Received {
     pub seconds: f64,
     /// Numbered packets per second of that time.
     pub pps: f64,
+    /// From the first frame of any kind to the last.
+    pub frames_seconds: f64,
+    /// Frames per second of that time.
+    pub frames_pps: f64,
     /// What ended the run.
     pub end: End,
     /// Per queue.

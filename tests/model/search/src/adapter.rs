@@ -96,6 +96,8 @@ macro_rules! adapter {
                 ask(Access::SetTail(small(tail)));
             }
 
+            fn release(self, _taken: usize) {}
+
             fn lock_producer(&self) -> Producer {
                 ask(Access::LockProducer);
                 Producer
@@ -166,6 +168,7 @@ macro_rules! adapter {
             }
         }
 
+        #[derive(Clone, Copy)]
         struct Endpoint;
 
         impl consume::Endpoint for Endpoint {
@@ -183,6 +186,14 @@ macro_rules! adapter {
                 BottomHalvesOff
             }
 
+            fn wake_after(&self) -> usize {
+                usize::from(ask(Access::WakeAfter))
+            }
+
+            fn looks(&self) -> usize {
+                usize::from(ask(Access::Looks))
+            }
+
             fn with_device(&self, _ring: &Ring, look: impl FnOnce(Device) -> bool) -> bool {
                 let result = ask(Access::Enter) != 0 && look(Device);
                 ask(Access::Leave);
@@ -192,7 +203,7 @@ macro_rules! adapter {
 
         fn call(n: usize) -> Returned {
             let mut out = vec![MaybeUninit::new(ptr::null_mut()); n];
-            let outcome = consume::consume_batched(&Endpoint, &mut out);
+            let outcome = consume::consume_batched(Endpoint, &mut out);
             Returned {
                 taken: outcome.taken,
                 freed: outcome.freed,

@@ -32,9 +32,18 @@ pub(crate) struct Config {
     pub(crate) has_queue: bool,
     /// The device counts freed slots. tap's does not: any number is enough.
     pub(crate) counts: bool,
+    /// How much is freed before a wake, in percent of the ring.
+    pub(crate) wake_after: u8,
+    /// How often the queue is looked at in a ring-full.
+    pub(crate) looks: u8,
 }
 
 impl Config {
+    /// How many slots are freed before a wake, in a ring of that size.
+    fn enough(&self, size: u8) -> u8 {
+        (u16::from(size) * u16::from(self.wake_after) / 100) as u8
+    }
+
     fn rules(&self) -> Rules {
         let has = |kind| self.actors.contains(&kind);
         let largest = self.actors.iter().map(|kind| match *kind {
@@ -47,7 +56,7 @@ impl Config {
             running_changes: has(Kind::Link),
             device_changes: has(Kind::Remove),
             // One more than any threshold.
-            most_count: largest.max().unwrap_or(self.size).max(self.size) / 2 + 1,
+            most_count: self.enough(largest.max().unwrap_or(self.size).max(self.size)) + 1,
         }
     }
 
@@ -441,6 +450,8 @@ impl Search<'_> {
                 0
             }
             Access::BottomHalvesOff | Access::BottomHalvesOn => 0,
+            Access::WakeAfter => self.config.wake_after,
+            Access::Looks => self.config.looks,
             Access::Size => s.size,
             Access::Batch => s.batch,
             Access::Head => s.head,
@@ -461,7 +472,12 @@ impl Search<'_> {
             Access::SetTail(tail) => {
                 let consumed = if s.head == 0 { s.size } else { s.head };
                 let due = consumed.saturating_sub(s.tail) >= s.batch || s.head == 0;
-                if tail >= s.size || !due {
+                // Behind the last slot all are free; else a batch or more, up to the head.
+                let fits = match s.head {
+                    0 => tail == 0,
+                    head => s.tail < tail && tail <= head,
+                };
+                if tail >= s.size || !due || !fits {
                     return Err(Breach::new(
                         "geometry",
                         format!("tail {tail}, head {}", s.head),
@@ -527,7 +543,7 @@ impl Search<'_> {
             (!s.closed, "running"),
             (s.owned[queue], "ownership"),
             (
-                s.count >= s.size / 2 || s.is_dry() || !self.config.counts,
+                s.count >= self.config.enough(s.size) || s.is_dry() || !self.config.counts,
                 "threshold",
             ),
         ];

@@ -25,6 +25,8 @@ pub(crate) struct Group {
     backpressure: bool,
     has_queue: bool,
     counts: bool,
+    wake_after: u8,
+    looks: u8,
     /// For how many entries the consumer calls, beside 1 and as many as there are slots.
     asks: &'static [Ask],
 }
@@ -41,6 +43,9 @@ const PLAIN: Group = Group {
     backpressure: true,
     has_queue: true,
     counts: true,
+    wake_after: 50,
+    // In rings as small as these a mark at each slot.
+    looks: 8,
     asks: &[Ask::Zero, Ask::Two, Ask::More],
 };
 
@@ -156,6 +161,46 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
+        name: "marks",
+        about: "marks are 2 to 8 slots apart, so not each call that frees looks",
+        looks: 1,
+        ..PLAIN
+    },
+    Group {
+        name: "marks-two-senders",
+        about: "the same, below two senders, with entries handed back",
+        actors: &[Kind::Sender, Kind::Sender],
+        hand_back: true,
+        drops_allowed: true,
+        asks: &[],
+        sizes: 2..=6,
+        looks: 1,
+        ..PLAIN
+    },
+    Group {
+        name: "marks-take-over",
+        about: "the same, and another file's queue is taken over, stopped or not",
+        actors: &[Kind::Sender, Kind::TakeOver],
+        drops_allowed: true,
+        asks: &[],
+        sizes: 2..=8,
+        looks: 1,
+        ..PLAIN
+    },
+    Group {
+        name: "wake-early",
+        about: "a wake as soon as a slot is free",
+        wake_after: 1,
+        ..PLAIN
+    },
+    Group {
+        name: "wake-late",
+        about: "a wake when as many slots were freed as there are, marks 2 to 4 slots apart",
+        wake_after: 100,
+        looks: 2,
+        ..PLAIN
+    },
+    Group {
         name: "uncounted",
         about: "a device that keeps no count of freed slots, as tap's",
         counts: false,
@@ -210,6 +255,8 @@ impl Group {
                     backpressure: self.backpressure,
                     has_queue: self.has_queue,
                     counts: self.counts,
+                    wake_after: self.wake_after,
+                    looks: self.looks,
                 });
             }
         }

@@ -31,6 +31,10 @@ pub(crate) enum Access {
     BottomHalvesOff,
     /// Turns them on again.
     BottomHalvesOn,
+    /// Asks how much is to be freed before a wake, in percent.
+    WakeAfter,
+    /// Asks how often the queue is to be looked at in a ring-full.
+    Looks,
     /// Reads the ring's size.
     Size,
     /// Reads the ring's batch.
@@ -200,10 +204,15 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
     let (mut locked, mut producer, mut off, mut rcu) = (false, false, false, false);
     let (mut freed, mut added, mut stopped) = (0, 0, false);
     let (mut look, mut dry, mut woken) = (0, false, false);
+    // Of the hold: the tail at its start and now; of the call: how far marks are apart.
+    let (mut tails, mut size, mut looks): (Option<(u8, u8)>, u8, u8) = (None, 0, 1);
     let last = script.asked.len() - 1;
     let mut breach = None;
     for (index, access) in script.asked.iter().enumerate() {
         let answer = (index < last).then(|| script.answers[index]);
+        let stride = 1_u8 << (size / looks).checked_ilog2().unwrap_or(0);
+        let (from, to) = tails.unwrap_or_default();
+        let passed = freed + usize::from(from % stride) - usize::from(to % stride);
         let mut must = |holds: bool, property, text: &str| {
             if !holds && index == last && breach.is_none() {
                 breach = Some(Breach::new(property, format!("{text}: {next:?}")));
@@ -218,6 +227,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                     "the consumer lock is taken inside the RCU section",
                 );
                 (locked, freed, added, stopped, woken, dry) = (true, 0, 0, false, false, false);
+                tails = None;
                 look += 1;
             }
             Access::Unlock => {
@@ -258,9 +268,9 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 must(rcu, "locks", "outside of the RCU section");
                 // The first hold is the only one that moves entries.
                 must(
-                    look > 1 || freed > 0 || dry,
+                    look > 1 || passed > 0 || dry,
                     "nothing-for-nothing",
-                    "a look at the queue after a call that freed nothing and left entries behind",
+                    "a look at the queue after a call that passed no mark and left entries behind",
                 );
                 stopped = answer == Some(1);
             }
@@ -277,9 +287,9 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 );
                 added += usize::from(slots);
                 must(
-                    added == freed,
+                    added == passed,
                     "count",
-                    &format!("{added} counted, {freed} freed"),
+                    &format!("{added} counted, {freed} freed, {passed} from mark to mark"),
                 );
             }
             Access::ResetFreed => {
@@ -295,12 +305,23 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 must(locked, "locks", "without the consumer lock");
                 dry = answer == Some(0);
             }
-            Access::Size
-            | Access::Batch
-            | Access::Head
-            | Access::Tail
-            | Access::PublishHead(_)
-            | Access::SetTail(_) => must(locked, "locks", "without the consumer lock"),
+            Access::SetTail(tail) => {
+                must(locked, "locks", "without the consumer lock");
+                tails = Some((from, tail));
+            }
+            Access::Tail => {
+                must(locked, "locks", "without the consumer lock");
+                tails = tails.or(answer.map(|tail| (tail, tail)));
+            }
+            Access::Size => {
+                must(locked, "locks", "without the consumer lock");
+                size = answer.unwrap_or(0);
+            }
+            Access::Batch | Access::Head | Access::PublishHead(_) => {
+                must(locked, "locks", "without the consumer lock");
+            }
+            Access::Looks => looks = answer.unwrap_or(1),
+            Access::WakeAfter => {}
             Access::Backpressure | Access::Running | Access::Owns | Access::Queue => {
                 must(rcu, "locks", "outside of the RCU section");
             }

@@ -57,6 +57,8 @@ struct Run {
     sends: usize,
     /// The bound on preemptions.
     bound: Option<usize>,
+    /// How often the queue is looked at in a ring-full.
+    looks: usize,
 }
 
 /// In short.
@@ -68,6 +70,8 @@ const fn run(size: usize, batch: usize, offset: usize, ask: usize, sends: usize)
         ask,
         sends,
         bound: None,
+        // In rings as small as these a mark at each slot.
+        looks: 8,
     }
 }
 
@@ -77,6 +81,11 @@ impl Run {
             bound: Some(bound),
             ..self
         }
+    }
+
+    /// Marks as far apart as they can be.
+    const fn one_look(self) -> Self {
+        Self { looks: 1, ..self }
     }
 }
 
@@ -123,6 +132,30 @@ const GROUPS: &[Group] = &[
             run(3, 2, 0, 2, 2).up_to(2),
             run(4, 1, 2, 2, 3).up_to(2),
             run(4, 2, 1, 4, 3).up_to(2),
+        ],
+    },
+    Group {
+        name: "marks",
+        about: "one sender; marks are as many slots apart as there are, or half of them",
+        senders: 1,
+        other: Other::Nobody,
+        runs: &[
+            run(2, 1, 0, 1, 3).one_look().up_to(3),
+            run(2, 1, 1, 2, 4).one_look().up_to(3),
+            run(3, 1, 1, 1, 4).one_look().up_to(3),
+            run(4, 1, 1, 1, 5).one_look().up_to(2),
+            run(4, 2, 2, 2, 5).one_look().up_to(3),
+        ],
+    },
+    Group {
+        name: "marks-two-senders",
+        about: "the same, below two senders",
+        senders: 2,
+        other: Other::Nobody,
+        runs: &[
+            run(2, 1, 0, 1, 2).one_look().up_to(3),
+            run(3, 1, 1, 2, 2).one_look().up_to(2),
+            run(4, 2, 1, 2, 3).one_look().up_to(2),
         ],
     },
     Group {
@@ -235,7 +268,7 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     // One sender alone, that never finds the ring full, can be slept and waited for. Where there
     // are more it is enough for a stall that at rest the ring is dry, and the queue stopped.
     let alone = quiet && group.senders == 1;
-    let world = Arc::new(World::new(run.size, run.batch, run.offset, quiet, alone));
+    let world = Arc::new(World::new(run, quiet, alone));
     let senders: Vec<_> = (0..group.senders)
         .map(|me| {
             let world = Arc::clone(&world);
@@ -301,7 +334,7 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
 /// One execution of a reader without a lock, beside a consumer, in a full ring.
 fn reader(run: &'static Run, adapter: Adapter) {
     let (size, offset, n) = (run.size, run.offset, run.ask);
-    let world = Arc::new(World::new(size, run.batch, offset, true, false));
+    let world = Arc::new(World::new(run, true, false));
     world.sender(run.sends);
     let consumer = {
         let world = Arc::clone(&world);

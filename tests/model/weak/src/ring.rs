@@ -31,6 +31,8 @@ pub(crate) struct Slot(pub(crate) AtomicUsize);
 pub(crate) struct World {
     pub(crate) slots: Vec<Slot>,
     pub(crate) batch: usize,
+    /// How often the queue is looked at in a ring-full.
+    pub(crate) looks: usize,
     pub(crate) head: AtomicUsize,
     pub(crate) consumer_lock: Mutex<()>,
     pub(crate) producer_lock: Mutex<()>,
@@ -60,11 +62,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An empty ring, its indices at `offset`.
-    pub(crate) fn new(size: usize, batch: usize, offset: usize, quiet: bool, alone: bool) -> Self {
+    /// An empty ring.
+    pub(crate) fn new(run: &crate::Run, quiet: bool, alone: bool) -> Self {
+        let &crate::Run { size, batch, offset, looks, .. } = run;
         Self {
             slots: (0..size).map(|_| Slot(AtomicUsize::new(0))).collect(),
             batch,
+            looks,
             head: AtomicUsize::new(offset),
             consumer_lock: Mutex::new(()),
             producer_lock: Mutex::new(()),
@@ -293,6 +297,8 @@ macro_rules! adapter {
                 self.0.tail.store(tail, Relaxed);
             }
 
+            fn release(self, _taken: usize) {}
+
             fn lock_producer(&self) -> Producer<'_> {
                 let lock = self.0.producer_lock.lock().expect("no thread panicked");
                 note!("has the producer lock");
@@ -357,6 +363,7 @@ macro_rules! adapter {
             }
         }
 
+        #[derive(Clone, Copy)]
         struct Endpoint<'w>(&'w World);
 
         impl<'w> consume::Endpoint for Endpoint<'w> {
@@ -375,6 +382,10 @@ macro_rules! adapter {
 
             fn bottom_halves_off(&self) {}
 
+            fn looks(&self) -> usize {
+                self.0.looks
+            }
+
             fn with_device(&self, _ring: &Ring<'_>, look: impl FnOnce(Device<'_>) -> bool) -> bool {
                 look(Device(self.0))
             }
@@ -383,7 +394,7 @@ macro_rules! adapter {
         fn call(world: &World, n: usize) -> Vec<usize> {
             let mut out = vec![MaybeUninit::new(ptr::null_mut()); n];
             note!("is called for {n}");
-            let outcome = consume::consume_batched(&Endpoint(world), &mut out);
+            let outcome = consume::consume_batched(Endpoint(world), &mut out);
             note!("returns {outcome:?}");
             variants::addresses(&out, outcome.taken)
         }

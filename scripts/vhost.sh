@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What scripts in a guest share that compare the kernel's own vhost_net with ours. To be sourced
+# there.
+
+TRACING=/sys/kernel/tracing
+WAKES='hist:keys=common_type if state & 1'
+
+# counter NAME: one of tuntap_ring's own, 0 without the module
+counter() { cat "/sys/kernel/debug/tuntap_ring/$1" 2>/dev/null || echo 0; }
+
+# load_vhost stock|ours [MODULE...]: ours as modprobe finds it, or these files
+load_vhost() {
+	local which=$1 module
+	shift
+	rmmod vhost_net tuntap_ring 2>/dev/null || true
+	modprobe -a vhost tun tap
+	if [ "$which" = stock ]; then
+		modprobe "$(echo /lib/modules/"$(uname -r)"/kernel/drivers/vhost/vhost_net.ko*)"
+	elif [ $# = 0 ]; then
+		modprobe vhost_net
+	else
+		for module; do
+			insmod "$module"
+		done
+	fi
+}
+
+# Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
+# stops and wakes can be told apart from calls without effect, whoever makes them.
+watch_wakes() {
+	echo 'p:ring/wake netif_tx_wake_queue state=dev_queue->state' >"$TRACING/kprobe_events"
+	echo "$WAKES" >"$TRACING/events/ring/wake/trigger"
+}
+
+# wakes: how many so far
+wakes() {
+	awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$TRACING/events/ring/wake/hist"
+}

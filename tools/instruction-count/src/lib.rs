@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A plugin for QEMU's TCG that counts the instructions which a guest executes, and a mark by which
+//! a program in the guest says when.
+//!
+//! `-plugin libinstruction_count.so,out=FILE`: each time that the guest executes [`mark`], a line
+//! is added to FILE: the instructions executed so far by all CPUs together, at addresses of the
+//! kernel, and of user space. A CPU that is halted executes none; and of loops that wait for another
+//! CPU, which have a `pause`, the blocks with that do not count: how often they go round is up to the
+//! machine that QEMU runs on.
+
+mod qemu;
+
+use std::arch::asm;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fs::File;
+use std::io::Write;
+use std::ptr::null_mut;
+use std::sync::{Mutex, OnceLock};
+
+use qemu::{CallbackFlags, Id, Info, InlineOperation, Instruction, TranslationBlock, U64};
+
+/// A `nopl` with a displacement that no compiler and no assembler makes: it does nothing on any
+/// CPU, and is one instruction, so that it is never cut in two by the end of a block.
+const MARK: [u8; 8] = [0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b];
+
+const PAUSE: [u8; 2] = [0xf3, 0x90];
+
+/// Executes the mark.
+pub fn mark() {
+    // SAFETY: It is a no-op.
+    unsafe { asm!(".byte 0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b") };
+}
+
+/// Which plugin interface this was written for: that of QEMU 9.2 and 10.0.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)]
+pub static qemu_plugin_version: c_int = 4;
+
+struct Counter {
+    kernel: U64,
+    user: U64,
+    out: Mutex<File>,
+}
+
+static COUNTER: OnceLock<Counter> = OnceLock::new();
+
+/// The upper half of the address space is the kernel's.
+fn is_kernel(address: u64) -> bool {
+    address >> 63 == 1
+}
+
+extern "C" fn marked(_cpu: c_uint, _data: *mut c_void) {
+    let Some(counter) = COUNTER.get() else { return };
+    // SAFETY: Both were made by `counter_per_cpu()`, and are never freed.
+    let kernel = unsafe { qemu::qemu_plugin_u64_sum(counter.kernel) };
+    // SAFETY: As above.
+    let user = unsafe { qemu::qemu_plugin_u64_sum(counter.user) };
+    // Who reads the file sees that lines are missing.
+    if let Ok(mut out) = counter.out.lock() {
+        let _ = writeln!(out, "{kernel} {user}");
+    }
+}
+
+extern "C" fn translated(_id: Id, block: *mut TranslationBlock) {
+    let Some(counter) = COUNTER.get() else { return };
+    // SAFETY: QEMU gives a block that is good until we return; so for the calls below.
+    let count = unsafe { qemu::qemu_plugin_tb_n_insns(block) };
+    // SAFETY: As above.
+    let kernel = is_kernel(unsafe { qemu::qemu_plugin_tb_vaddr(block) });
+    let mut waits = false;
+    for index in 0..count {
+        // SAFETY: The block has that many.
+        let instruction = unsafe { qemu::qemu_plugin_tb_get_insn(block, index) };
+        let bytes = bytes_of(instruction);
+        waits |= bytes == PAUSE;
+        if bytes == MARK {
+            // SAFETY: The instruction is of this block, and the callback needs no data.
+            unsafe {
+                qemu::qemu_plugin_register_vcpu_insn_exec_cb(
+                    instruction,
+                    marked,
+                    CallbackFlags::NoRegisters,
+                    null_mut(),
+                );
+            }
+        }
+    }
+    if !waits {
+        let entry = if kernel { counter.kernel } else { counter.user };
+        // SAFETY: The block is good, and the counter is never freed.
+        unsafe {
+            qemu::qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(
+                block,
+                InlineOperation::Add,
+                entry,
+                count as u64,
+            );
+        }
+    }
+}
+
+/// The bytes of an instruction of the block that is being translated.
+fn bytes_of(instruction: *mut Instruction) -> Vec<u8> {
+    // The longest of x86.
+    let mut bytes = [0; 16];
+    // SAFETY: The instruction is one that QEMU gave, and no more is written than there is room.
+    let len =
+        unsafe { qemu::qemu_plugin_insn_data(instruction, bytes.as_mut_ptr().cast(), bytes.len()) };
+    bytes[..len.min(bytes.len())].to_vec()
+}
+
+fn counter_per_cpu() -> U64 {
+    U64 {
+        // SAFETY: It takes a number. QEMU makes an element for each CPU.
+        score: unsafe { qemu::qemu_plugin_scoreboard_new(size_of::<u64>()) },
+        offset: 0,
+    }
+}
+
+/// Loads the plugin.
+///
+/// # Safety
+///
+/// For QEMU to call: `argv` has `argc` strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: Id,
+    _info: *const Info,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> c_int {
+    let path = (0..usize::try_from(argc).unwrap_or(0)).find_map(|index| {
+        // SAFETY: There are that many strings.
+        let argument = unsafe { CStr::from_ptr(argv.add(index).read()) };
+        argument.to_str().ok()?.strip_prefix("out=")
+    });
+    let Some(path) = path else {
+        eprintln!("instruction-count: say where to write: out=FILE");
+        return 1;
+    };
+    let out = match File::create(path) {
+        Ok(file) => Mutex::new(file),
+        Err(err) => {
+            eprintln!("instruction-count: cannot create {path}: {err}");
+            return 1;
+        }
+    };
+    let (kernel, user) = (counter_per_cpu(), counter_per_cpu());
+    let _ = COUNTER.set(Counter { kernel, user, out });
+    // SAFETY: The callback is of the type that is wanted, and stays.
+    unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_the_address_space() {
+        assert!(is_kernel(0xffff_ffff_8100_0000));
+        assert!(is_kernel(0xffff_8880_0000_0000));
+        assert!(!is_kernel(0x7fff_ffff_f000));
+        assert!(!is_kernel(0x40_1000));
+    }
+
+    #[test]
+    fn what_is_executed_is_what_is_looked_for() {
+        let code = mark as fn() as *const u8;
+        // SAFETY: A function has more than eight bytes up to the end of its page, or another page
+        // of code behind it; only what is read is looked at.
+        let bytes = unsafe { std::slice::from_raw_parts(code, 64) };
+        assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
+        mark();
+    }
+}
