@@ -89,22 +89,9 @@ pub struct ReceiveArgs {
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_QUEUES)))]
     pub queues: u16,
 
-    /// The vhost-net device
-    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
-    pub vhost: PathBuf,
-
-    /// Entries of each virtqueue: a power of two up to 1024
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
-    pub ring_size: u16,
-
-    /// Buffers to take and return per queue and round
-    #[arg(long, value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
-    pub batch: u16,
-
-    /// Wait that long after each round that received something
-    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
-    pub delay: Duration,
+    /// How the virtqueues are served
+    #[command(flatten)]
+    pub driver: DriverArgs,
 
     /// Stop once at least that many frames came
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
@@ -135,6 +122,27 @@ pub struct ReceiveArgs {
     pub verbose: bool,
 }
 
+/// How the guest serves its virtqueues.
+#[derive(Args, Debug)]
+pub struct DriverArgs {
+    /// The vhost-net device
+    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
+    pub vhost: PathBuf,
+
+    /// Entries of each virtqueue: a power of two up to 1024
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
+    pub ring_size: u16,
+
+    /// Frames to move per queue and round
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
+    pub batch: u16,
+
+    /// Wait that long after each round that moved something
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
+    pub delay: Duration,
+}
+
 /// The arguments of `forward`.
 #[derive(Args, Debug)]
 #[command(
@@ -149,22 +157,9 @@ pub struct ForwardArgs {
     #[arg(long)]
     pub backpressure: bool,
 
-    /// The vhost-net device
-    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
-    pub vhost: PathBuf,
-
-    /// Entries of each virtqueue: a power of two up to 1024
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
-    pub ring_size: u16,
-
-    /// Frames to move each way and round
-    #[arg(long, value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
-    pub batch: u16,
-
-    /// Wait that long after each round that moved something
-    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
-    pub delay: Duration,
+    /// How the virtqueues are served
+    #[command(flatten)]
+    pub driver: DriverArgs,
 
     /// Look for frames all the time instead of sleeping when there are none
     #[arg(long)]

@@ -134,8 +134,8 @@ impl Side {
     /// Opens the tap, and sets up a vhost device that has all buffers to fill.
     fn new(args: &ForwardArgs, name: &str, ram: &Rc<GuestRam>) -> Result<Self> {
         let tap = Tap::open(&Source::Name(name), 1, args.backpressure)?;
-        let mut pair = QueuePair::open(&args.vhost, ram, args.ring_size)?;
-        let buffers = Buffers::new(ram, args.ring_size, pair.mergeable)?;
+        let mut pair = QueuePair::open(&args.driver.vhost, ram, args.driver.ring_size)?;
+        let buffers = Buffers::new(ram, args.driver.ring_size, pair.mergeable)?;
         buffers.post(&mut pair.rx)?;
         Ok(Self { tap, pair, buffers })
     }
@@ -172,8 +172,8 @@ struct Bridge<'a> {
 impl Bridge<'_> {
     /// Serves both ways once. Returns whether something moved.
     fn round(&mut self) -> Result<bool> {
-        let there = self.a.serve(&mut self.b, self.args.batch)?;
-        let back = self.b.serve(&mut self.a, self.args.batch)?;
+        let there = self.a.serve(&mut self.b, self.args.driver.batch)?;
+        let back = self.b.serve(&mut self.a, self.args.driver.batch)?;
         Ok(there | back)
     }
 
@@ -197,8 +197,8 @@ impl Bridge<'_> {
         loop {
             let moved = self.round()?;
             let signals = self.stop.count();
-            if moved && !self.args.delay.is_zero() {
-                thread::sleep(self.args.delay);
+            if moved && !self.args.driver.delay.is_zero() {
+                thread::sleep(self.args.driver.delay);
             }
             if signals > 0 {
                 let now = Instant::now();
@@ -226,7 +226,9 @@ pub fn forward(args: &ForwardArgs) -> Result<()> {
     let [a, b] = &args.tap[..] else {
         unreachable!("clap has counted them");
     };
-    let ram = Rc::new(GuestRam::with_room(2 * Side::memory(args.ring_size))?);
+    let ram = Rc::new(GuestRam::with_room(
+        2 * Side::memory(args.driver.ring_size),
+    )?);
     let a = Side::new(args, a, &ram)?;
     let b = Side::new(args, b, &ram)?;
     let waiter = Waiter::new(&stop)?;
