@@ -146,7 +146,11 @@ pub struct DriverArgs {
 /// The arguments of `forward`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Nothing is dropped: while the second tap is slow, what comes from the first stays in its                   ring. Frames of more than 2036 bytes are an error. Offloads are off.\n\n                  SIGTERM or SIGINT ends the run once nothing has moved for --idle; another one ends                   it at once.\n\n                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
+    after_help = "Nothing is dropped: while the second tap is slow, what comes from the first stays \
+                  in its ring. Without --offloads frames of more than 2036 bytes are an error.\n\n\
+                  SIGTERM or SIGINT ends the run once nothing has moved for --idle; another one ends \
+                  it at once.\n\n\
+                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
 )]
 pub struct ForwardArgs {
     /// Tap device, to be given twice; made if there is none
@@ -160,6 +164,10 @@ pub struct ForwardArgs {
     /// How the virtqueues are served
     #[command(flatten)]
     pub driver: DriverArgs,
+
+    /// Take packets of up to 64 kB, and without checksums, as the network stack makes them
+    #[arg(long)]
+    pub offloads: bool,
 
     /// Look for frames all the time instead of sleeping when there are none
     #[arg(long)]

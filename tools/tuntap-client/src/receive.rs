@@ -161,7 +161,7 @@ impl Queue {
 
     /// How much guest memory a queue of that size takes.
     fn memory(ring_size: u16) -> u64 {
-        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size)
+        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size, BUFFER_LEN)
     }
 
     fn buffer(&self, id: u16) -> GuestAddress {
