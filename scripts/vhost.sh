@@ -10,7 +10,8 @@ WAKES='hist:keys=common_type if state & 1'
 # counter NAME: one of tuntap_ring's own, 0 without the module
 counter() { cat "/sys/kernel/debug/tuntap_ring/$1" 2>/dev/null || echo 0; }
 
-# load_vhost stock|ours [MODULE...]: ours as modprobe finds it, or these files
+# load_vhost stock|ours [MODULE...]: ours as modprobe finds it, or these files, each with its parameters
+# in the same argument
 load_vhost() {
 	local which=$1 module
 	shift
@@ -22,7 +23,8 @@ load_vhost() {
 		modprobe vhost_net
 	else
 		for module; do
-			insmod "$module"
+			# shellcheck disable=SC2086 # a list
+			insmod $module
 		done
 	fi
 }

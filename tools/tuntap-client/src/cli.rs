@@ -89,22 +89,9 @@ pub struct ReceiveArgs {
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_QUEUES)))]
     pub queues: u16,
 
-    /// The vhost-net device
-    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
-    pub vhost: PathBuf,
-
-    /// Entries of each virtqueue: a power of two up to 1024
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
-    pub ring_size: u16,
-
-    /// Buffers to take and return per queue and round
-    #[arg(long, value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
-    pub batch: u16,
-
-    /// Wait that long after each round that received something
-    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
-    pub delay: Duration,
+    /// How the virtqueues are served
+    #[command(flatten)]
+    pub driver: DriverArgs,
 
     /// Stop once at least that many frames came
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
@@ -135,10 +122,35 @@ pub struct ReceiveArgs {
     pub verbose: bool,
 }
 
+/// How the guest serves its virtqueues.
+#[derive(Args, Debug)]
+pub struct DriverArgs {
+    /// The vhost-net device
+    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
+    pub vhost: PathBuf,
+
+    /// Entries of each virtqueue: a power of two up to 1024
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
+    pub ring_size: u16,
+
+    /// Frames to move per queue and round
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
+    pub batch: u16,
+
+    /// Wait that long after each round that moved something
+    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
+    pub delay: Duration,
+}
+
 /// The arguments of `forward`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Nothing is dropped: while the second tap is slow, what comes from the first stays in its                   ring. Frames of more than 2036 bytes are an error. Offloads are off.\n\n                  SIGTERM or SIGINT ends the run once nothing has moved for --idle; another one ends                   it at once.\n\n                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
+    after_help = "Nothing is dropped: while the second tap is slow, what comes from the first stays \
+                  in its ring. Without --offloads frames of more than 2036 bytes are an error.\n\n\
+                  SIGTERM or SIGINT ends the run once nothing has moved for --idle; another one ends \
+                  it at once.\n\n\
+                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
 )]
 pub struct ForwardArgs {
     /// Tap device, to be given twice; made if there is none
@@ -149,22 +161,13 @@ pub struct ForwardArgs {
     #[arg(long)]
     pub backpressure: bool,
 
-    /// The vhost-net device
-    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
-    pub vhost: PathBuf,
+    /// How the virtqueues are served
+    #[command(flatten)]
+    pub driver: DriverArgs,
 
-    /// Entries of each virtqueue: a power of two up to 1024
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
-    pub ring_size: u16,
-
-    /// Frames to move each way and round
-    #[arg(long, value_name = "N", default_value_t = 64,
-          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
-    pub batch: u16,
-
-    /// Wait that long after each round that moved something
-    #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
-    pub delay: Duration,
+    /// Take packets of up to 64 kB, and without checksums, as the network stack makes them
+    #[arg(long)]
+    pub offloads: bool,
 
     /// Look for frames all the time instead of sleeping when there are none
     #[arg(long)]

@@ -21,10 +21,10 @@ use anyhow::{Context, Result, ensure};
 use vm_memory::GuestAddress;
 
 use crate::cli::ForwardArgs;
-use crate::memory::{BUFFER_LEN, GuestRam, PAGE, buffers_memory};
+use crate::memory::{BUFFER_LEN, GuestRam, LARGE_BUFFER_LEN, PAGE, buffers_memory};
 use crate::report::{self, Forwarded};
 use crate::sys::{Stop, sleep_exactly};
-use crate::tap::{NUM_BUFFERS, Source, Tap, VNET_HDR_LEN};
+use crate::tap::{NUM_BUFFERS, Source, Tap, VNET_HDR_LEN, set_offloads};
 use crate::vhost_net::QueuePair;
 use crate::virtqueue::{Direction, Used, Virtqueue};
 use crate::wait::Waiter;
@@ -34,6 +34,7 @@ struct Buffers {
     ram: Rc<GuestRam>,
     start: GuestAddress,
     count: u16,
+    len: u32,
     /// Whether vhost says how many buffers a frame takes.
     mergeable: bool,
     /// How many are at the end of the way.
@@ -42,11 +43,12 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(ram: &Rc<GuestRam>, count: u16, mergeable: bool) -> Result<Self> {
+    fn new(ram: &Rc<GuestRam>, count: u16, len: u32, mergeable: bool) -> Result<Self> {
         Ok(Self {
             ram: Rc::clone(ram),
-            start: ram.allocate(u64::from(count) * u64::from(BUFFER_LEN), PAGE)?,
+            start: ram.allocate(u64::from(count) * u64::from(len), PAGE)?,
             count,
+            len,
             mergeable,
             sending: 0,
             moved: report::Way::default(),
@@ -54,13 +56,13 @@ impl Buffers {
     }
 
     fn address(&self, id: u16) -> GuestAddress {
-        GuestAddress(self.start.0 + u64::from(id) * u64::from(BUFFER_LEN))
+        GuestAddress(self.start.0 + u64::from(id) * u64::from(self.len))
     }
 
     /// Hands out all buffers to be filled.
     fn post(&self, rx: &mut Virtqueue) -> Result<()> {
         for id in 0..self.count {
-            rx.describe(id, self.address(id), BUFFER_LEN, Direction::DeviceWrites)?;
+            rx.describe(id, self.address(id), self.len, Direction::DeviceWrites)?;
             rx.push(id)?;
         }
         rx.publish()
@@ -73,7 +75,7 @@ impl Buffers {
         let sent = tx.pending()?;
         for _ in 0..sent {
             let id = tx.pop()?.id;
-            rx.describe(id, self.address(id), BUFFER_LEN, Direction::DeviceWrites)?;
+            rx.describe(id, self.address(id), self.len, Direction::DeviceWrites)?;
             rx.push(id)?;
         }
         rx.publish()?;
@@ -81,7 +83,7 @@ impl Buffers {
         for _ in 0..filled {
             let used = rx.pop()?;
             self.see(used)?;
-            // The header goes along as it came: without offloads it says nothing.
+            // The header goes along as it came: what offloads have left to do is still to be done.
             let address = self.address(used.id);
             tx.describe(used.id, address, used.len, Direction::DeviceReads)?;
             tx.push(used.id)?;
@@ -94,9 +96,10 @@ impl Buffers {
     /// Takes note of a frame.
     fn see(&mut self, used: Used) -> Result<()> {
         ensure!(
-            used.len >= VNET_HDR_LEN as u32 && used.len <= BUFFER_LEN,
-            "vhost wrote {} bytes of frame and header into a buffer of {BUFFER_LEN}",
-            used.len
+            used.len >= VNET_HDR_LEN as u32 && used.len <= self.len,
+            "vhost wrote {} bytes of frame and header into a buffer of {}",
+            used.len,
+            self.len
         );
         if self.mergeable {
             let mut number = [0; 2];
@@ -123,6 +126,14 @@ impl Buffers {
     }
 }
 
+fn buffer_len(args: &ForwardArgs) -> u32 {
+    if args.offloads {
+        LARGE_BUFFER_LEN
+    } else {
+        BUFFER_LEN
+    }
+}
+
 /// One of the two network devices, and the way that begins there.
 struct Side {
     tap: Tap,
@@ -134,15 +145,18 @@ impl Side {
     /// Opens the tap, and sets up a vhost device that has all buffers to fill.
     fn new(args: &ForwardArgs, name: &str, ram: &Rc<GuestRam>) -> Result<Self> {
         let tap = Tap::open(&Source::Name(name), 1, args.backpressure)?;
-        let mut pair = QueuePair::open(&args.vhost, ram, args.ring_size)?;
-        let buffers = Buffers::new(ram, args.ring_size, pair.mergeable)?;
+        if args.offloads {
+            set_offloads(&tap.queues[0])?;
+        }
+        let mut pair = QueuePair::open(&args.driver.vhost, ram, args.driver.ring_size)?;
+        let buffers = Buffers::new(ram, args.driver.ring_size, buffer_len(args), pair.mergeable)?;
         buffers.post(&mut pair.rx)?;
         Ok(Self { tap, pair, buffers })
     }
 
     /// How much guest memory a side takes.
-    fn memory(ring_size: u16) -> u64 {
-        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size)
+    fn memory(ring_size: u16, buffer_len: u32) -> u64 {
+        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size, buffer_len)
     }
 
     fn attach(&self) -> Result<()> {
@@ -172,8 +186,8 @@ struct Bridge<'a> {
 impl Bridge<'_> {
     /// Serves both ways once. Returns whether something moved.
     fn round(&mut self) -> Result<bool> {
-        let there = self.a.serve(&mut self.b, self.args.batch)?;
-        let back = self.b.serve(&mut self.a, self.args.batch)?;
+        let there = self.a.serve(&mut self.b, self.args.driver.batch)?;
+        let back = self.b.serve(&mut self.a, self.args.driver.batch)?;
         Ok(there | back)
     }
 
@@ -197,8 +211,8 @@ impl Bridge<'_> {
         loop {
             let moved = self.round()?;
             let signals = self.stop.count();
-            if moved && !self.args.delay.is_zero() {
-                thread::sleep(self.args.delay);
+            if moved && !self.args.driver.delay.is_zero() {
+                thread::sleep(self.args.driver.delay);
             }
             if signals > 0 {
                 let now = Instant::now();
@@ -226,7 +240,9 @@ pub fn forward(args: &ForwardArgs) -> Result<()> {
     let [a, b] = &args.tap[..] else {
         unreachable!("clap has counted them");
     };
-    let ram = Rc::new(GuestRam::with_room(2 * Side::memory(args.ring_size))?);
+    let ram = Rc::new(GuestRam::with_room(
+        2 * Side::memory(args.driver.ring_size, buffer_len(args)),
+    )?);
     let a = Side::new(args, a, &ram)?;
     let b = Side::new(args, b, &ram)?;
     let waiter = Waiter::new(&stop)?;
@@ -271,11 +287,11 @@ mod tests {
     }
 
     fn bed(count: u16) -> Bed {
-        let ram = Rc::new(GuestRam::with_room(Side::memory(count)).unwrap());
+        let ram = Rc::new(GuestRam::with_room(Side::memory(count, BUFFER_LEN)).unwrap());
         let mut bed = Bed {
             rx: Virtqueue::new(&ram, count, true).unwrap(),
             tx: Virtqueue::new(&ram, count, true).unwrap(),
-            buffers: Buffers::new(&ram, count, false).unwrap(),
+            buffers: Buffers::new(&ram, count, BUFFER_LEN, false).unwrap(),
         };
         bed.buffers.post(&mut bed.rx).unwrap();
         bed

@@ -20,9 +20,12 @@ pub const PAGE: u64 = 4096;
 /// How long a buffer is. It holds a frame of the usual size.
 pub const BUFFER_LEN: u32 = 2048;
 
+/// How long a buffer is that holds the largest packet of offloads, and its headers.
+pub const LARGE_BUFFER_LEN: u32 = 0x11000;
+
 /// How much memory that many buffers take, their alignment included.
-pub const fn buffers_memory(count: u16) -> u64 {
-    PAGE + count as u64 * BUFFER_LEN as u64
+pub const fn buffers_memory(count: u16, len: u32) -> u64 {
+    PAGE + count as u64 * len as u64
 }
 
 /// Guest memory with an allocator that only ever grows.

@@ -140,8 +140,8 @@ struct Queue {
 impl Queue {
     /// Sets up a vhost device and posts all buffers to it.
     fn new(args: &ReceiveArgs, ram: &Rc<GuestRam>) -> Result<Self> {
-        let pair = QueuePair::open(&args.vhost, ram, args.ring_size)?;
-        let size = u64::from(args.ring_size) * u64::from(BUFFER_LEN);
+        let pair = QueuePair::open(&args.driver.vhost, ram, args.driver.ring_size)?;
+        let size = u64::from(args.driver.ring_size) * u64::from(BUFFER_LEN);
         let mut queue = Self {
             ram: Rc::clone(ram),
             buffers: ram.allocate(size, PAGE)?,
@@ -149,7 +149,7 @@ impl Queue {
             frames: 0,
             pair,
         };
-        for id in 0..args.ring_size {
+        for id in 0..args.driver.ring_size {
             let addr = queue.buffer(id);
             let rx = &mut queue.pair.rx;
             rx.describe(id, addr, BUFFER_LEN, Direction::DeviceWrites)?;
@@ -161,7 +161,7 @@ impl Queue {
 
     /// How much guest memory a queue of that size takes.
     fn memory(ring_size: u16) -> u64 {
-        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size)
+        2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size, BUFFER_LEN)
     }
 
     fn buffer(&self, id: u16) -> GuestAddress {
@@ -261,7 +261,7 @@ impl Guest<'_> {
         let before = (self.counts.numbered, self.counts.frames());
         let mut buffers = 0;
         for queue in &mut self.queues {
-            buffers += u32::from(queue.serve(self.args.batch, &mut self.counts)?);
+            buffers += u32::from(queue.serve(self.args.driver.batch, &mut self.counts)?);
         }
         self.counts.came(before, now);
         if buffers > 0 && !delay.is_zero() {
@@ -309,7 +309,7 @@ impl Guest<'_> {
             {
                 return Ok(End::Frames);
             }
-            if !self.round(self.args.delay, now)? {
+            if !self.round(self.args.driver.delay, now)? {
                 let tick = meter.on.then_some(meter.next);
                 let until = deadline.into_iter().chain(tick).min();
                 self.sleep(until.map(|until| until.saturating_duration_since(now)))?;
@@ -374,7 +374,7 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
     };
     let tap = Tap::open(&source, args.queues, args.backpressure)?;
 
-    let ram = tap.queues.len() as u64 * Queue::memory(args.ring_size);
+    let ram = tap.queues.len() as u64 * Queue::memory(args.driver.ring_size);
     let ram = Rc::new(GuestRam::with_room(ram)?);
     let queues = tap
         .queues
