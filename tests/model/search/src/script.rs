@@ -342,10 +342,19 @@ fn audit_return(script: &Script, n: usize, returned: &Returned) -> Option<Breach
     let wakes = count(|access| matches!(access, Access::Wake(_)));
     let locks = count(|access| matches!(access, Access::Lock))
         == count(|access| matches!(access, Access::Unlock));
+    let size = script
+        .asked
+        .iter()
+        .zip(&script.answers)
+        .find(|(access, _)| matches!(access, Access::Size))
+        .map_or(0, |(_, &size)| usize::from(size));
     // The addresses are the entries' places in the order of production, from 1.
     let in_order = returned.out.iter().copied().eq(1..=returned.taken);
     if !in_order || returned.taken > n {
         Some(Breach::new("conservation", format!("{returned:?} of {n}")))
+    } else if returned.taken > size {
+        let text = format!("{} taken of a ring of {size}", returned.taken);
+        Some(Breach::new("bounded", text))
     } else if returned.freed != freed {
         Some(Breach::new(
             "outcome",
