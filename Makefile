@@ -31,7 +31,7 @@ test-%: ## run one suite: a folder below tests/
 bench: ## run every benchmark, and end with one table of goals (20 min; BENCH=full takes longer)
 	@bench/run
 
-bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (2 min)
+bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)
 	@bench/$*/run
 
 ##@ Tidying
