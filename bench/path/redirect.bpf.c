@@ -4,22 +4,22 @@
  * slot names.
  */
 
-#define SEC(name) __attribute__((section(name), used))
+#define SEC(name) [[gnu::section(name), gnu::used]]
 
 enum { BPF_MAP_TYPE_DEVMAP = 14 };
 static long (*const bpf_redirect_map)(void *map, unsigned long key,
 				      unsigned long flags) = (void *)51;
 
-struct {
+SEC(".maps") struct {
 	int (*type)[BPF_MAP_TYPE_DEVMAP];
 	int (*max_entries)[1];
 	unsigned int *key;
 	unsigned int *value;
-} out SEC(".maps");
+} out;
 
 SEC("xdp") int redirect(void *context)
 {
 	return bpf_redirect_map(&out, 0, 0);
 }
 
-char redirect_license[] SEC("license") = "GPL";
+SEC("license") char redirect_license[] = "GPL";
