@@ -4,22 +4,22 @@
  * slot names.
  */
 
-#define SEC(name) [[gnu::section(name), gnu::used]]
+#include <linux/compiler_attributes.h>
 
 enum { BPF_MAP_TYPE_DEVMAP = 14 };
 static long (*const bpf_redirect_map)(void *map, unsigned long key,
 				      unsigned long flags) = (void *)51;
 
-SEC(".maps") struct {
+struct {
 	int (*type)[BPF_MAP_TYPE_DEVMAP];
 	int (*max_entries)[1];
 	unsigned int *key;
 	unsigned int *value;
-} out;
+} out __section(".maps") __used;
 
-SEC("xdp") int redirect(void *context)
+__section("xdp") int redirect(void *context)
 {
 	return bpf_redirect_map(&out, 0, 0);
 }
 
-SEC("license") char redirect_license[] = "GPL";
+char redirect_license[] __section("license") __used = "GPL";
