@@ -4,7 +4,7 @@
  * slot names.
  */
 
-#define SEC(name) __attribute__((section(name), used))
+#include <linux/compiler_attributes.h>
 
 enum { BPF_MAP_TYPE_DEVMAP = 14 };
 static long (*const bpf_redirect_map)(void *map, unsigned long key,
@@ -15,11 +15,11 @@ struct {
 	int (*max_entries)[1];
 	unsigned int *key;
 	unsigned int *value;
-} out SEC(".maps");
+} out __section(".maps") __used;
 
-SEC("xdp") int redirect(void *context)
+__section("xdp") int redirect(void *context)
 {
 	return bpf_redirect_map(&out, 0, 0);
 }
 
-char redirect_license[] SEC("license") = "GPL";
+char redirect_license[] __section("license") __used = "GPL";

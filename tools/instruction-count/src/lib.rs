@@ -16,6 +16,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
 use std::io::Write;
 use std::ptr::null_mut;
+use std::slice;
 use std::sync::{Mutex, OnceLock};
 
 use qemu::{CallbackFlags, Id, Info, InlineOperation, Instruction, TranslationBlock, U64};
@@ -34,7 +35,6 @@ pub fn mark() {
 
 /// Which plugin interface this was written for: that of QEMU 9.2 and 10.0.
 #[unsafe(no_mangle)]
-#[allow(non_upper_case_globals)]
 pub static qemu_plugin_version: c_int = 4;
 
 struct Counter {
@@ -130,9 +130,16 @@ pub unsafe extern "C" fn qemu_plugin_install(
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    let path = (0..usize::try_from(argc).unwrap_or(0)).find_map(|index| {
-        // SAFETY: There are that many strings.
-        let argument = unsafe { CStr::from_ptr(argv.add(index).read()) };
+    let arguments = match usize::try_from(argc) {
+        Ok(count) if count > 0 => {
+            // SAFETY: There are that many.
+            unsafe { slice::from_raw_parts(argv, count) }
+        }
+        _ => &[],
+    };
+    let path = arguments.iter().find_map(|argument| {
+        // SAFETY: Each is a string.
+        let argument = unsafe { CStr::from_ptr(*argument) };
         argument.to_str().ok()?.strip_prefix("out=")
     });
     let Some(path) = path else {
@@ -170,7 +177,7 @@ mod tests {
         let code = mark as fn() as *const u8;
         // SAFETY: A function has more than eight bytes up to the end of its page, or another page
         // of code behind it; only what is read is looked at.
-        let bytes = unsafe { std::slice::from_raw_parts(code, 64) };
+        let bytes = unsafe { slice::from_raw_parts(code, 64) };
         assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
         mark();
     }
