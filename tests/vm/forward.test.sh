@@ -62,10 +62,12 @@ goes() {
 	ended receive '[.received, .gaps, .reorders, .duplicates, .leftover]' "[$PACKETS,0,0,0,0]"
 }
 
+modprobe vhost_net
 plan 4
 check "two taps are attached" client forward forward --tap tap0 --tap tap1 --backpressure \
 	--ring-size 64
 check "all packets go from the first tap to the second" goes tap0
 check "all packets go from the second tap to the first" goes tap1
 check "both ways are counted" ended forward '[.there.frames, .back.frames]' "[$PACKETS,$PACKETS]"
+modprobe -r vhost_net
 finish
