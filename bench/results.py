@@ -67,12 +67,18 @@ def is_met(row, lower_is_better):
     return row["ratio"] <= row["goal"] if lower_is_better else row["ratio"] >= row["goal"]
 
 
+def is_open(row, lower_is_better):
+    """Whether the goal is missed by the median, but within the interval: by chance, it may be."""
+    return not is_met(row, lower_is_better) and row["low"] <= row["goal"] <= row["high"]
+
+
 def verdict(row, lower_is_better):
     """The goal of a row, what was measured, and whether that is enough: the columns of VERDICT."""
+    met = "met" if is_met(row, lower_is_better) else "missed"
     return (
         f"{'≤' if lower_is_better else '≥'} {row['goal']:.2f} {row['ratio']:6.2f}"
         f"  {row['low']:.2f} to {row['high']:.2f}"
-        f"  {'met' if is_met(row, lower_is_better) else 'missed'}"
+        f"  {met}{', within the interval' if is_open(row, lower_is_better) else ''}"
     )
 
 
@@ -109,14 +115,15 @@ def goals_table(rows, parameters, lower_is_better):
 def summary(benches):
     """The lines of one table of all goals: BENCHES maps a name to the rows of that bench."""
     lines = [("bench", "bed", "cell", "against", VERDICT)]
-    met = 0
+    met = within = 0
     for name, rows in benches.items():
         for row in rows:
             if row["goal"] is not None:
                 lower_is_better = row.get("better") == "lower"
                 met += is_met(row, lower_is_better)
+                within += is_open(row, lower_is_better)
                 lines.append(
                     (name, row["bed"], cell(row), row["against"], verdict(row, lower_is_better))
                 )
     yield from table(lines)
-    yield f"\n{met} of {len(lines) - 1} goals met"
+    yield f"\n{met} of {len(lines) - 1} goals met, {within} missed within the interval"
