@@ -569,7 +569,7 @@ TEST_F(offsets, qdisc_runs_on_the_sender)
 		EXPECT_EQ(wakes + 1, counter("wakes"));
 		EXPECT_EQ(remote + from, counter("remote"));
 		/* What waited there came, whoever brought it. */
-		ASSERT_TRUE(POLL(look_at_ring(self->end).occupied == 86));
+		ASSERT_TRUE(POLL(look_at_ring(self->end).occupied >= 86));
 		CONSUME(86, 1000);
 		EXPECT_FALSE(is_stopped(DEVICE, 0));
 	}
