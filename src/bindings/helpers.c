@@ -130,10 +130,12 @@ static noinline void tuntap_ring_wake_on(struct netdev_queue *queue, int cpu,
 void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu)
 {
 	struct remote *remote = this_cpu_ptr(&remotes);
+	struct netdev_queue *last;
 
 	/* Pairs with smp_store_release() in schedule_remote(). Litmus test: `remote-wake` */
+	last = smp_load_acquire(&remote->queue);
 	if (cpu >= 0 && cpu < nr_cpu_ids && cpu != smp_processor_id() &&
-	    cpu_online(cpu) && !smp_load_acquire(&remote->queue))
+	    cpu_online(cpu) && !last)
 		tuntap_ring_wake_on(queue, cpu, remote);
 	else
 		netif_tx_wake_queue(queue);

@@ -264,7 +264,7 @@ static int on_between(struct fprobe *probe, unsigned long entry_ip,
 static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 {
 	/* register_fprobe_syms() sorts them. */
-	const char *wakes[] = {
+	const char **wakes = (const char *[]) {
 		"netif_tx_wake_queue",
 		"tuntap_ring_wake_on",
 	};
@@ -294,7 +294,7 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 	test->queue = queue;
 	test->ring = ring;
 	test->wake.entry_handler = on_wake;
-	err = register_fprobe_syms(&test->wake, wakes, ARRAY_SIZE(wakes));
+	err = register_fprobe_syms(&test->wake, wakes, 2);
 	if (err)
 		return err;
 	test->between.entry_handler = on_between;

@@ -64,7 +64,13 @@ pub(crate) struct World {
 impl World {
     /// An empty ring.
     pub(crate) fn new(run: &crate::Run, quiet: bool, alone: bool) -> Self {
-        let &crate::Run { size, batch, offset, looks, .. } = run;
+        let &crate::Run {
+            size,
+            batch,
+            offset,
+            looks,
+            ..
+        } = run;
         Self {
             slots: (0..size).map(|_| Slot(AtomicUsize::new(0))).collect(),
             batch,
@@ -325,7 +331,7 @@ macro_rules! adapter {
                 stopped
             }
 
-            fn wake(&self) {
+            fn wake(&self, _on: Option<u32>) {
                 note!("wakes the queue");
                 self.0.wake();
             }
