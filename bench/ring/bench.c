@@ -15,7 +15,7 @@
  *   producer queue ring n consumer cycles entries
  *
  * where cycles are those of the time stamp counter, and producer is "same" or
- * "other" CPU. Entries are numbers; none is ever followed.
+ * "other" CPU. Entries are no pointers: bench_entry().
  */
 
 #include <linux/cpumask.h>
@@ -99,7 +99,7 @@ static u64 sample_same(int which, int n, bool stopped, unsigned long *count)
 		unsigned long filled = 0;
 
 		while (filled < entries &&
-		       !ptr_ring_produce(ring, (void *)(filled + 1)))
+		       !ptr_ring_produce(ring, bench_entry(filled)))
 			filled++;
 		if (stopped)
 			netif_tx_stop_queue(queue);
@@ -130,7 +130,7 @@ static int produce(void *unused)
 	while (!kthread_should_stop()) {
 		/* Pairs with smp_store_release() in sample_other(). */
 		if (produced == smp_load_acquire(&goal) ||
-		    ptr_ring_produce(ring, (void *)(produced + 1)))
+		    ptr_ring_produce(ring, bench_entry(produced)))
 			cpu_relax();
 		else
 			produced++;

@@ -29,7 +29,7 @@
  *   axis value variant consumer cycles entries calls slots
  *
  * where cycles are those of the time stamp counter, and slots how many are filled
- * before they are drained. Entries are numbers; none is ever followed.
+ * before they are drained. Entries are no pointers: bench_entry().
  */
 
 #include <linux/cpumask.h>
@@ -119,7 +119,7 @@ static unsigned long fill(const struct bench_queue *queues, int number, int chun
 
 	for (i = 0; i < number; i++)
 		for (j = 0; j < chunk; j++) {
-			if (ptr_ring_produce(queues[i].ring, (void *)(filled + 1)))
+			if (ptr_ring_produce(queues[i].ring, bench_entry(filled)))
 				break;
 			filled++;
 		}

@@ -31,7 +31,7 @@ void tuntap_ring_helper_local_bh_enable(void)
  */
 void tuntap_ring_helper_spin_lock(spinlock_t *lock)
 {
-#if defined(CONFIG_SMP) && !defined(CONFIG_PREEMPT_RT)
+#if defined(CONFIG_SMP) && !defined(CONFIG_PREEMPT_RT) && !defined(CONFIG_GENERIC_LOCKBREAK)
 	__raw_spin_lock(&lock->rlock);
 #else
 	spin_lock(lock);
@@ -55,13 +55,21 @@ void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
 	preempt_enable();
 }
 
-/* One call out of line for both, and preemption is off as long as the lock is held. */
+/*
+ * One call out of line for both. Preemption is off as long as the lock is held,
+ * but with PREEMPT_RT.
+ */
 void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock)
 {
-	u64 *here = this_cpu_ptr(counters);
+	if (IS_ENABLED(CONFIG_PREEMPT_RT)) {
+		this_cpu_inc(counters[TUNTAP_RING_CALLS]);
+		this_cpu_add(counters[TUNTAP_RING_ENTRIES], entries);
+	} else {
+		u64 *here = this_cpu_ptr(counters);
 
-	here[TUNTAP_RING_CALLS]++;
-	here[TUNTAP_RING_ENTRIES] += entries;
+		here[TUNTAP_RING_CALLS]++;
+		here[TUNTAP_RING_ENTRIES] += entries;
+	}
 	spin_unlock(lock);
 }
 
@@ -86,20 +94,22 @@ int tuntap_ring_helper_sender(void *entry)
 /* A qdisc that is to run on another CPU: one at a time for each CPU that asks. */
 struct remote {
 	call_single_data_t csd;
-	netdevice_tracker tracker;
 	struct netdev_queue *queue;	/* NULL: at rest */
 };
 
 static DEFINE_PER_CPU(struct remote, remotes);
 
-/* In an interrupt of the other CPU: NET_TX, and the qdisc, run on the way out of it. */
+/*
+ * On the other CPU: mostly in an interrupt, and NET_TX and with it the qdisc run
+ * on the way out of it; a CPU that polls while idle leaves them to ksoftirqd.
+ */
 static void schedule_remote(void *info)
 {
 	struct remote *remote = info;
 	struct netdev_queue *queue = remote->queue;
 
 	netif_schedule_queue(queue);
-	netdev_put(queue->dev, &remote->tracker);
+	dev_put(queue->dev);
 	/*
 	 * Pairs with smp_load_acquire() in tuntap_ring_helper_wake(): all of it was
 	 * read before it is written again. Litmus test: `remote-wake`
@@ -116,29 +126,41 @@ static void schedule_remote(void *info)
 static noinline void tuntap_ring_wake_on(struct netdev_queue *queue, int cpu,
 					 struct remote *remote)
 {
-	netdev_hold(queue->dev, &remote->tracker, GFP_ATOMIC);
+	dev_hold(queue->dev);
 	remote->queue = queue;
 	INIT_CSD(&remote->csd, schedule_remote, remote);
+	/*
+	 * Seen as running by whoever schedules it: the call is put into a list by a
+	 * cmpxchg(), and taken out by an xchg(). Litmus test: `remote-schedule`
+	 */
 	netif_tx_start_queue(queue);
-	__this_cpu_inc(counters[TUNTAP_RING_REMOTE]);
-	/* Preemption is off, so the CPU is still there; if not, then here. */
+	/* The CPU can't go while preemption is off; if it has gone before, then here. */
 	if (smp_call_function_single_async(cpu, &remote->csd))
 		schedule_remote(remote);
+	else
+		__this_cpu_inc(counters[TUNTAP_RING_REMOTE]);
 }
 
-/* Wakes a stopped queue; CPU is where its qdisc should run, -1 for here. */
+/*
+ * Wakes a stopped queue whose ring's locks are held; CPU is where its qdisc should
+ * run, -1 for here. With PREEMPT_RT it is always here: the locks leave preemption
+ * on, and a task could meet another one at its CPU's struct remote.
+ */
 void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu)
 {
-	struct remote *remote = this_cpu_ptr(&remotes);
-	struct netdev_queue *last;
+	struct remote *remote;
 
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) || cpu < 0 || cpu >= nr_cpu_ids ||
+	    cpu == smp_processor_id() || !cpu_online(cpu))
+		goto here;
+	remote = this_cpu_ptr(&remotes);
 	/* Pairs with smp_store_release() in schedule_remote(). Litmus test: `remote-wake` */
-	last = smp_load_acquire(&remote->queue);
-	if (cpu >= 0 && cpu < nr_cpu_ids && cpu != smp_processor_id() &&
-	    cpu_online(cpu) && !last)
+	if (!smp_load_acquire(&remote->queue)) {
 		tuntap_ring_wake_on(queue, cpu, remote);
-	else
-		netif_tx_wake_queue(queue);
+		return;
+	}
+here:
+	netif_tx_wake_queue(queue);
 }
 
 /* Before the module goes: nobody is called back any more. Its users are gone. */

@@ -5,9 +5,9 @@
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
-/* What is counted; src/stats.rs says what each means and gives it its file name. */
 struct netdev_queue;
 
+/* What is counted; src/stats.rs says what each means and gives it its file name. */
 enum tuntap_ring_counter {
 	TUNTAP_RING_CALLS,
 	TUNTAP_RING_ENTRIES,
