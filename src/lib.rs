@@ -46,7 +46,7 @@ module! {
         },
         qdisc_on_sender: bool {
             default: true,
-            description: "Run the qdisc of a woken queue on the CPU that sent last, not on the consumer's (default on)",
+            description: "Run the qdisc of a woken queue on the CPU that the newest packet comes from, not on the consumer's (default on)",
         },
     },
 }
