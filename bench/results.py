@@ -56,7 +56,7 @@ def write(prefix, rows):
     with open(f"{prefix}.json", "w", encoding="ascii") as file:
         json.dump(rows, file, indent=1)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with open(f"{prefix}.csv", "w", encoding="ascii", newline="") as file:
+    with open(f"{prefix}.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

@@ -27,6 +27,11 @@ load_vhost() {
 			insmod $module
 		done
 	fi
+	# What was there before may not have gone.
+	if [ "$which" = stock ]; then [ ! -d /sys/module/tuntap_ring ]; else [ -d /sys/module/tuntap_ring ]; fi || {
+		echo "not the vhost_net that was asked for: the one before was still in use" >&2
+		return 1
+	}
 }
 
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
