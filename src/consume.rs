@@ -265,11 +265,7 @@ pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut 
     }
 
     // Marks are a power of two apart, from the first slot of the array on.
-    let stride = 1_usize
-        << slots
-            .len()
-            .checked_div(looks)
-            .map_or(0, |way| way.max(1).ilog2());
+    let stride = 1_usize << (slots.len() / looks).checked_ilog2().unwrap_or(0);
     let behind_mark = |index| index & stride.wrapping_sub(1);
     let passed = if run.freed == 0 {
         0
