@@ -45,8 +45,8 @@ module! {
             description: "Percent of a ring to free before its stopped queue is woken, 1 to 100 (default 50)",
         },
         qdisc_on_sender: bool {
-            default: true,
-            description: "Run the qdisc of a woken queue on the CPU that the newest packet comes from, not on the consumer's (default on)",
+            default: false,
+            description: "Run the qdisc of a woken queue on the CPU that the newest packet comes from, not on the consumer's (default off)",
         },
     },
 }

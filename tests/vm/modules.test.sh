@@ -85,7 +85,7 @@ check "$ROUNDS times loaded and unloaded" load_and_unload
 for value in 1 100; do
 	check "wake_after=$value" takes "wake_after=$value"
 done
-check "qdisc_on_sender=0" takes qdisc_on_sender=0
+check "qdisc_on_sender=1" takes qdisc_on_sender=1
 for value in 0 101 255; do
 	check "wake_after=$value is refused" refuses_value "wake_after=$value"
 done
