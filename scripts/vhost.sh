@@ -27,8 +27,9 @@ load_vhost() {
 			insmod $module
 		done
 	fi
-	# What was there before may not have gone.
-	if [ "$which" = stock ]; then [ ! -d /sys/module/tuntap_ring ]; else [ -d /sys/module/tuntap_ring ]; fi || {
+	# What was there before may not have gone. (modprobe loads tuntap_ring beside the kernel's own, too: the
+	# index has it for the name.)
+	[ "$which" = "$([ -e /sys/module/tuntap_ring/holders/vhost_net ] && echo ours || echo stock)" ] || {
 		echo "not the vhost_net that was asked for: the one before was still in use" >&2
 		return 1
 	}
