@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 demo: ## set everything up, and see packets that a Rust function took off a tap ring (6 min; then 1 min)
 	@demo/run
 
-test: ## set everything up, and run every test (14 min; 20 the first time)
+test: ## set everything up, and run every test (16 min; 22 the first time)
 	@scripts/test
 
 ##@ Building
@@ -28,7 +28,7 @@ test-%: ## run one suite: a folder below tests/
 
 ##@ Measuring
 
-bench: ## run every benchmark, and end with one table of goals (20 min; BENCH=full takes longer)
+bench: ## run every benchmark, and end with one table of goals (18 min; BENCH=full 3 h)
 	@bench/run
 
 bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)

@@ -5,13 +5,14 @@
 # there.
 
 TRACING=/sys/kernel/tracing
-WAKES='hist:keys=common_type if state & 1'
+WAKE=$TRACING/events/ring/wake
+WAKES_BY=hist:keys=common_type # what they are counted by; one that sources this may change it
 
 # counter NAME: one of tuntap_ring's own, 0 without the module
 counter() { cat "/sys/kernel/debug/tuntap_ring/$1" 2>/dev/null || echo 0; }
 
-# load_vhost stock|ours [MODULE...]: ours as modprobe finds it, or these files, each with its parameters
-# in the same argument
+# load_vhost stock|ours [MODULE...]: anew, ours as modprobe finds it, or these files, each with its
+# parameters in the same argument
 load_vhost() {
 	local which=$1 module
 	shift
@@ -27,8 +28,8 @@ load_vhost() {
 			insmod $module
 		done
 	fi
-	# What was there before may not have gone. (modprobe loads tuntap_ring beside the kernel's own, too: the
-	# index has it for the name.)
+	# What was there before may not have gone. (modprobe loads tuntap_ring beside the kernel's own, too:
+	# the index has it for the name.)
 	[ "$which" = "$([ -e /sys/module/tuntap_ring/holders/vhost_net ] && echo ours || echo stock)" ] || {
 		echo "not the vhost_net that was asked for: the one before was still in use" >&2
 		return 1
@@ -36,22 +37,22 @@ load_vhost() {
 }
 
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
-# stops and wakes can be told apart from calls without effect, whoever makes them. Ours does without it where
-# the qdisc is to run on another CPU, and counts those itself.
+# stops and wakes can be told apart from calls without effect, whoever makes them. Ours does without it
+# where the qdisc is to run on another CPU, and counts those itself.
 watch_wakes() {
 	echo 'p:ring/wake netif_tx_wake_queue state=dev_queue->state' >"$TRACING/kprobe_events"
-	echo "$WAKES" >"$TRACING/events/ring/wake/trigger"
+	echo "$WAKES_BY if state & 1" >"$WAKE/trigger"
 }
 
 # Without a probe a wake costs less.
 forget_wakes() {
-	echo "!$WAKES" >"$TRACING/events/ring/wake/trigger"
+	echo "!$WAKES_BY if state & 1" >"$WAKE/trigger"
 	echo >"$TRACING/kprobe_events"
 }
 
 # wakes: how many so far
 wakes() {
 	local hits
-	hits=$(awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$TRACING/events/ring/wake/hist")
+	hits=$(awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$WAKE/hist")
 	echo $((hits + $(counter remote)))
 }

@@ -8,7 +8,7 @@ use crate::{
     layout::{
         Agreement,
         Verdict, //
-    }, //
+    },
 };
 use core::{
     ffi::c_void,

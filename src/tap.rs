@@ -46,7 +46,8 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tap_queue` of a file that is open for `'a`. The running tap is not known to have another layout.
+/// The pointer is to the `struct tap_queue` of a file that is open for `'a`. The running tap
+/// is not known to have another layout.
 #[derive(Clone, Copy)]
 pub(crate) struct TapFile<'a> {
     q: NonNull<bindings::tap_queue>,

@@ -48,7 +48,8 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tun_file` of a file that is open for `'a`. The running tun is not known to have another layout.
+/// The pointer is to the `struct tun_file` of a file that is open for `'a`. The running tun
+/// is not known to have another layout.
 #[derive(Clone, Copy)]
 pub(crate) struct TunFile<'a> {
     tfile: NonNull<private::tun_file>,

@@ -29,7 +29,6 @@ struct bench_tap {
 
 extern u64 bench_clock_cost;	/* cycles between two readings of nothing */
 
-/* Of the time stamp counter. */
 /*
  * An entry that is never followed: odd, which is what tells an XDP frame, so that
  * nobody looks into it for the CPU that sent it.
@@ -39,6 +38,7 @@ static inline void *bench_entry(unsigned long number)
 	return (void *)(2 * number + 1);
 }
 
+/* Of the time stamp counter. */
 static inline u64 bench_cycles(void)
 {
 	u32 low, high;
