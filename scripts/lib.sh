@@ -15,14 +15,15 @@ die() {
 	exit 1
 }
 
-# step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took
+# step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took. The command
+# may say on descriptor 3 how far it is.
 step() {
 	local text=$1 log start=$EPOCHREALTIME status=0
 	shift
 	mkdir -p "$BUILD/log"
 	log=$BUILD/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"${text%...}").log
 	printf '  %-58s' "$text ..." >&2
-	"$@" >"$log" 2>&1 </dev/null || status=$?
+	"$@" 3>&2 >"$log" 2>&1 </dev/null || status=$?
 	if [ "$status" -ne 0 ]; then
 		printf ' failed after %d s\n' "$((${EPOCHREALTIME%.*} - ${start%.*}))" >&2
 		tail -n 25 "$log" >&2
@@ -44,6 +45,25 @@ locked() {
 	"$@" || status=$?
 	exec 9>&-
 	return "$status"
+}
+
+# build_ours TREE FOLDER SOURCES ARG...: in the root, builds the modules of SOURCES, a checkout, against
+# the kernel tree TREE, into FOLDER/modules; the arguments go to make
+build_ours() {
+	local tree=$1 folder=$2 sources=$3
+	shift 3
+	mkdir -p "$folder/modules"
+	make -C "$tree" M="$sources" MO="$folder/modules" "$@"
+}
+
+# build_unit TREE FOLDER SOURCES UNIT ARG...: then, those in its folder UNIT, into FOLDER/UNIT
+build_unit() {
+	local tree=$1 folder=$2 sources=$3 unit=$4
+	shift 4
+	mkdir -p "$folder/$unit"
+	make -C "$tree" M="$sources/$unit" MO="$folder/$unit" "$@" \
+		TUNTAP_RING_GENERATED="$folder/modules/src/bindings" \
+		KBUILD_EXTRA_SYMBOLS="$folder/modules/Module.symvers"
 }
 
 # The host's own sources, as: mirror, and the options that it needs.

@@ -6,6 +6,7 @@
 //! `tap` (whose ring, which device, which queue), then `consume` (the protocol, safe code), which
 //! reaches `ptr_ring` and `netdev_queue` by its traits.
 
+mod access;
 mod bindings;
 mod bottom_halves;
 mod consume;

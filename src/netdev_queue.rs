@@ -5,6 +5,7 @@
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
 use crate::{
+    access,
     bindings,
     consume, //
 };
@@ -52,7 +53,7 @@ impl<'a> NetDevice<'a> {
     pub(crate) fn is_running(self) -> bool {
         // SAFETY: The device is there by the type invariants. Bits of `state` are changed
         // atomically by others: one volatile read, as `test_bit()` does it.
-        let state = unsafe { self.state().read_volatile() };
+        let state = unsafe { access::read_once(self.state()) };
         state & (1 << bindings::netdev_state_t___LINK_STATE_START) != 0
     }
 
@@ -72,8 +73,8 @@ impl<'a> NetDevice<'a> {
         // set before it is registered and never changed after.
         let (queues, count) = unsafe {
             (
-                addr_of!((*dev)._tx).read(),
-                addr_of!((*dev).num_tx_queues).read(),
+                access::read(addr_of!((*dev)._tx)),
+                access::read(addr_of!((*dev).num_tx_queues)),
             )
         };
         if index >= count as usize {
@@ -104,7 +105,7 @@ impl consume::Queue for NetdevQueue<'_> {
     fn is_stopped(&self) -> bool {
         // SAFETY: The queue is there by the type invariants. Bits of `state` are changed
         // atomically by others: one volatile read, as `test_bit()` does it.
-        let state = unsafe { addr_of!((*self.ptr.as_ptr()).state).read_volatile() };
+        let state = unsafe { access::read_once(addr_of!((*self.ptr.as_ptr()).state)) };
         state & (1 << bindings::netdev_queue_state_t___QUEUE_STATE_DRV_XOFF) != 0
     }
 

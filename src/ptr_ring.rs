@@ -5,6 +5,7 @@
 //! C header: [`include/linux/ptr_ring.h`](srctree/include/linux/ptr_ring.h)
 
 use crate::{
+    access,
     bindings,
     consume, //
 };
@@ -33,13 +34,13 @@ impl consume::Slot for Slot {
         // SAFETY: The slot lies in the ring's array, which is there while the consumer lock is
         // held. The producer may write it meanwhile, with `WRITE_ONCE()`: a volatile read of a
         // pointer is one load, as `READ_ONCE()` is.
-        NonNull::new(unsafe { self.0.get().read_volatile() })
+        NonNull::new(unsafe { access::read_once(self.0.get()) })
     }
 
     #[inline(always)]
     fn free(&self) {
         // SAFETY: As for `read()`. Only the holder of the consumer lock writes an occupied slot.
-        unsafe { self.0.get().write_volatile(ptr::null_mut()) };
+        unsafe { access::write_once(self.0.get(), ptr::null_mut()) };
     }
 }
 
@@ -125,7 +126,7 @@ impl Locked<'_> {
     #[inline(always)]
     unsafe fn index(&self, index: *const i32) -> usize {
         // SAFETY: By the safety contract, and as the consumer lock is held.
-        usize::try_from(unsafe { index.read() }).unwrap_or(usize::MAX)
+        usize::try_from(unsafe { access::read(index) }).unwrap_or(usize::MAX)
     }
 }
 
@@ -143,8 +144,8 @@ impl consume::Ring for Locked<'_> {
         // under both locks, and one of them is held.
         let (queue, size) = unsafe {
             (
-                addr_of!((*ring).queue).read(),
-                addr_of!((*ring).size).read(),
+                access::read(addr_of!((*ring).queue)),
+                access::read(addr_of!((*ring).size)),
             )
         };
         match usize::try_from(size) {
@@ -160,7 +161,7 @@ impl consume::Ring for Locked<'_> {
     #[inline(always)]
     fn batch(&self) -> usize {
         // SAFETY: As for `slots()`.
-        let batch = unsafe { addr_of!((*self.ring.ptr.as_ptr()).batch).read() };
+        let batch = unsafe { access::read(addr_of!((*self.ring.ptr.as_ptr()).batch)) };
         usize::try_from(batch).unwrap_or(1).max(1)
     }
 
@@ -176,7 +177,7 @@ impl consume::Ring for Locked<'_> {
         let head = head as i32;
         // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock is
         // held. Others read the head without a lock: volatile, as `WRITE_ONCE()` is.
-        unsafe { addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_head).write_volatile(head) };
+        unsafe { access::write_once(addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_head), head) };
     }
 
     #[inline(always)]
@@ -190,7 +191,7 @@ impl consume::Ring for Locked<'_> {
         let tail = tail as i32;
         // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock,
         // under which alone the tail is used, is held.
-        unsafe { addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_tail).write(tail) };
+        unsafe { access::write(addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_tail), tail) };
     }
 
     #[inline(always)]
@@ -231,7 +232,7 @@ impl LockedProducer<'_> {
     fn producer(&self) -> usize {
         // SAFETY: The ring is there by the type invariants of `PtrRing`; the producer lock, under
         // which alone the producer's index is used, is held by the type invariants.
-        let producer = unsafe { addr_of!((*self.ring.ring.ptr.as_ptr()).producer).read() };
+        let producer = unsafe { access::read(addr_of!((*self.ring.ring.ptr.as_ptr()).producer)) };
         usize::try_from(producer).unwrap_or(usize::MAX)
     }
 

@@ -9,7 +9,7 @@
 //! C header: [`include/linux/if_tap.h`](srctree/include/linux/if_tap.h)
 
 use crate::{
-    bindings, consume,
+    access, bindings, consume,
     file::{
         self,
         File, //
@@ -135,7 +135,7 @@ impl TapFile<'_> {
         // read, and address dependencies from it. Pairs with the grace period between clearing
         // the pointer and freeing the device, and with the release that published it. Litmus tests:
         // `detach-wake`, `attach-look`.
-        NonNull::new(unsafe { addr_of!((*self.q.as_ptr()).tap).read_volatile() })
+        NonNull::new(unsafe { access::read_once(addr_of!((*self.q.as_ptr()).tap)) })
     }
 }
 
@@ -195,7 +195,7 @@ impl<'a> TapDevice<'a> {
     #[inline(always)]
     fn dev(&self) -> Option<NetDevice<'a>> {
         // SAFETY: There by the type invariants; `dev` is never changed.
-        let dev = NonNull::new(unsafe { addr_of!((*self.tap.as_ptr()).dev).read() })?;
+        let dev = NonNull::new(unsafe { access::read(addr_of!((*self.tap.as_ptr()).dev)) })?;
         // SAFETY: `tap` lies in the device's private part, so both are freed together, after a
         // grace period.
         Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
@@ -206,7 +206,7 @@ impl<'a> TapDevice<'a> {
     fn queue_index(&self) -> usize {
         // SAFETY: There by the type invariants. Changed under RTNL, not under the consumer lock:
         // one volatile read, as `READ_ONCE()` is.
-        usize::from(unsafe { addr_of!((*self.q.as_ptr()).queue_index).read_volatile() })
+        usize::from(unsafe { access::read_once(addr_of!((*self.q.as_ptr()).queue_index)) })
     }
 }
 
@@ -227,18 +227,15 @@ impl<'a> consume::Device for TapDevice<'a> {
     #[inline(always)]
     fn owns_queue(&self) -> bool {
         // SAFETY: There by the type invariants; a `bool` that is 0 or 1, changed under RTNL.
-        let enabled = unsafe {
-            addr_of!((*self.q.as_ptr()).enabled)
-                .cast::<u8>()
-                .read_volatile()
-        };
+        let enabled =
+            unsafe { access::read_once(addr_of!((*self.q.as_ptr()).enabled).cast::<u8>()) };
         // SAFETY: There by the type invariants; only the address of the array is taken.
         let taps = unsafe { addr_of!((*self.tap.as_ptr()).taps) };
         let index = self.queue_index();
         enabled != 0
             && index < file::array_len(taps)
             // SAFETY: In bounds. The slot is compared, never followed: `rcu_access_pointer()`.
-            && unsafe { taps.cast::<*mut bindings::tap_queue>().add(index).read_volatile() }
+            && unsafe { access::read_once(taps.cast::<*mut bindings::tap_queue>().add(index)) }
                 == self.q.as_ptr()
     }
 

@@ -6,6 +6,7 @@
 //! [`include/linux/if_tun.h`](srctree/include/linux/if_tun.h)
 
 use crate::{
+    access,
     bindings::{
         self,
         private, //
@@ -142,7 +143,7 @@ impl TunFile<'_> {
         // read, and address dependencies from it. Pairs with the grace period between clearing
         // the pointer and freeing the device, and with the release that published it. Litmus tests:
         // `detach-wake`, `attach-look`.
-        NonNull::new(unsafe { addr_of!((*self.tfile.as_ptr()).tun).read_volatile() })
+        NonNull::new(unsafe { access::read_once(addr_of!((*self.tfile.as_ptr()).tun)) })
     }
 }
 
@@ -213,7 +214,7 @@ impl<'a> TunDevice<'a> {
     #[inline(always)]
     fn dev(&self) -> Option<NetDevice<'a>> {
         // SAFETY: There by the type invariants; `dev` is never changed.
-        let dev = NonNull::new(unsafe { addr_of!((*self.tun.as_ptr()).dev).read() })?;
+        let dev = NonNull::new(unsafe { access::read(addr_of!((*self.tun.as_ptr()).dev)) })?;
         // SAFETY: The device holds `tun` as its private part, so both are freed together, after a
         // grace period.
         Some(unsafe { NetDevice::from_raw(dev.cast(), self.rcu) })
@@ -226,7 +227,11 @@ impl<'a> TunDevice<'a> {
         // union with `ifindex`, which is used as long as the file has no device: that a device was
         // seen is no more than a control dependency, it is the lock that orders the two. Litmus
         // test: `attach-index`.
-        usize::from(unsafe { addr_of!((*self.tfile.as_ptr()).__bindgen_anon_1.queue_index).read() })
+        usize::from(unsafe {
+            access::read(addr_of!(
+                (*self.tfile.as_ptr()).__bindgen_anon_1.queue_index
+            ))
+        })
     }
 
     #[inline(always)]
@@ -242,7 +247,7 @@ impl<'a> consume::Device for TunDevice<'a> {
     #[inline(always)]
     fn has_backpressure(&self) -> bool {
         // SAFETY: There by the type invariants; an `int` that tun changes as a whole.
-        let flags = unsafe { addr_of!((*self.tun.as_ptr()).flags).read_volatile() };
+        let flags = unsafe { access::read_once(addr_of!((*self.tun.as_ptr()).flags)) };
         flags & bindings::IFF_BACKPRESSURE != 0
     }
 
@@ -258,7 +263,7 @@ impl<'a> consume::Device for TunDevice<'a> {
         let index = self.queue_index();
         index < file::array_len(tfiles)
             // SAFETY: In bounds. The slot is compared, never followed: `rcu_access_pointer()`.
-            && unsafe { tfiles.cast::<*mut private::tun_file>().add(index).read_volatile() }
+            && unsafe { access::read_once(tfiles.cast::<*mut private::tun_file>().add(index)) }
                 == self.tfile.as_ptr()
     }
 
@@ -277,17 +282,17 @@ impl<'a> consume::Device for TunDevice<'a> {
     fn add_freed(&self, slots: usize) -> usize {
         let freed = self.freed();
         // SAFETY: There by the type invariants, and under the consumer lock, which is held.
-        let count = unsafe { freed.read() };
+        let count = unsafe { access::read(freed) };
         let count = count.saturating_add(i32::try_from(slots).unwrap_or(i32::MAX));
         // SAFETY: As above.
-        unsafe { freed.write(count) };
+        unsafe { access::write(freed, count) };
         usize::try_from(count).unwrap_or(0)
     }
 
     #[inline(always)]
     fn reset_freed(&self) {
         // SAFETY: There by the type invariants, and under the consumer lock, which is held.
-        unsafe { self.freed().write(0) };
+        unsafe { access::write(self.freed(), 0) };
     }
 
     fn sender(&self, entry: NonNull<c_void>) -> Option<u32> {

@@ -3,6 +3,7 @@
 
 #include <linux/bottom_half.h>
 #include <linux/if_tun.h>
+#include <linux/kcsan-checks.h>
 #include <linux/netdevice.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
@@ -14,6 +15,26 @@
 #include "helpers.h"
 
 static DEFINE_PER_CPU(u64, counters[TUNTAP_RING_COUNTERS]);
+
+#ifdef CONFIG_KCSAN
+/* What the compiler puts before each access of C, see src/access.rs. */
+void tuntap_ring_helper_announce(const void *place, size_t size, bool write, bool marked)
+{
+	__kcsan_check_access(place, size, (write ? KCSAN_ACCESS_WRITE : 0) |
+			     (marked ? KCSAN_ACCESS_ATOMIC : 0));
+}
+
+/* Those of C, which KCSAN is told of: it plays at reordering between them. */
+void tuntap_ring_helper_smp_mb(void)
+{
+	smp_mb();
+}
+
+void tuntap_ring_helper_smp_wmb(void)
+{
+	smp_wmb();
+}
+#endif
 
 void tuntap_ring_helper_local_bh_disable(void)
 {

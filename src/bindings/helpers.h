@@ -18,6 +18,11 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_COUNTERS,
 };
 
+#ifdef CONFIG_KCSAN
+void tuntap_ring_helper_announce(const void *place, size_t size, bool write, bool marked);
+void tuntap_ring_helper_smp_mb(void);
+void tuntap_ring_helper_smp_wmb(void);
+#endif
 void tuntap_ring_helper_local_bh_disable(void);
 void tuntap_ring_helper_local_bh_enable(void);
 void tuntap_ring_helper_count(enum tuntap_ring_counter counter);

@@ -5,6 +5,8 @@
 //! What stands in `src/` is built into the test module as it is, not copied: the protocol, the ring
 //! and the queue. Only the file and its device are stood in for, by fields that the test sets.
 
+#[path = "../../src/access.rs"]
+mod access;
 #[path = "../../src/bindings/mod.rs"]
 mod bindings;
 #[path = "../../src/bottom_halves.rs"]
