@@ -31,7 +31,7 @@ test-%: ## run one suite: a folder below tests/
 bench: ## run every benchmark, and end with one table of goals (18 min; BENCH=full 3 h)
 	@bench/run
 
-bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)
+bench-%: bench/%/run ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)
 	@bench/$*/run
 
 ##@ Tidying
