@@ -47,6 +47,7 @@ struct test {
 	struct file *file;
 	struct ptr_ring *ring;
 	struct netdev_queue *queue;
+	bool all_consumers;
 	struct fprobe wake;
 	atomic_t wakes;
 	atomic_t wakes_while_full;
@@ -217,13 +218,20 @@ static int look_at_queue(struct tuntap_ring_test_queue *arg, bool stop)
 	return 0;
 }
 
-/* Whether code of tuntap_ring is at an address. */
-static bool is_tuntap_ring(unsigned long address)
+#ifdef CONFIG_FPROBE
+/*
+ * Whether the code at an address is that of a consumer: of tuntap_ring, or, if
+ * so wanted, what vhost_net of 7.3 or read() call instead.
+ */
+static bool is_consumer(const struct test *test, unsigned long address)
 {
 	char symbol[KSYM_SYMBOL_LEN];
 
 	sprint_symbol(symbol, address);
-	return strstr(symbol, "[tuntap_ring]");
+	return strstr(symbol, "[tuntap_ring]") ||
+	       (test->all_consumers && (strstr(symbol, "tun_wake_queue") ||
+					strstr(symbol, "tun_do_read") ||
+					strstr(symbol, "tun_ring_consume")));
 }
 
 /* On entry of what wakes a queue, here or for another CPU. */
@@ -235,7 +243,7 @@ static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 
 	queue = (struct netdev_queue *)ftrace_regs_get_argument(regs, 0);
 	if (queue != test->queue || !netif_tx_queue_stopped(queue) ||
-	    !is_tuntap_ring(ret_ip))
+	    !is_consumer(test, ret_ip))
 		return 0;
 	atomic_inc(&test->wakes);
 	/* By a consumer, which holds both locks. */
@@ -293,6 +301,7 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 
 	test->queue = queue;
 	test->ring = ring;
+	test->all_consumers = arg->all_consumers;
 	test->wake.entry_handler = on_wake;
 	err = register_fprobe_syms(&test->wake, wakes, 2);
 	if (err)
@@ -307,6 +316,23 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 	test->file = get_file(fd_file(f));
 	return 0;
 }
+
+static void unwatch(struct test *test)
+{
+	unregister_fprobe(&test->between);
+	unregister_fprobe(&test->wake);
+	fput(test->file);
+}
+#else
+static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
+{
+	return -EOPNOTSUPP;
+}
+
+static void unwatch(struct test *test)
+{
+}
+#endif
 
 static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
@@ -378,11 +404,8 @@ static int test_release(struct inode *inode, struct file *file)
 {
 	struct test *test = file->private_data;
 
-	if (test->file) {
-		unregister_fprobe(&test->between);
-		unregister_fprobe(&test->wake);
-		fput(test->file);
-	}
+	if (test->file)
+		unwatch(test);
 	kfree(test);
 	return 0;
 }

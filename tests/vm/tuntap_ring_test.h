@@ -97,20 +97,22 @@ struct tuntap_ring_test_queue {
 
 /**
  * struct tuntap_ring_test_watch - what to watch, for as long as the file of
- *	/dev/tuntap-ring-test is open
+ *	/dev/tuntap-ring-test is open; needs a kernel with fprobes
  * @fd: the file whose ring it is
  * @kind: its driver
  * @queue: the queue that the ring's consumer wakes
+ * @all_consumers: not only tuntap_ring, but also the kernel's own
  */
 struct tuntap_ring_test_watch {
 	__s32 fd;
 	__u32 kind;
 	struct tuntap_ring_test_queue queue;
+	__u32 all_consumers;
 };
 
 /**
  * struct tuntap_ring_test_watched - what was seen
- * @wakes: how often tuntap_ring woke the queue when it was stopped
+ * @wakes: how often a consumer woke the queue when it was stopped
  * @wakes_while_full: how often the ring was full by then
  * @is_held: whether a consumer is being held, see TUNTAP_RING_TEST_HOLD
  */
