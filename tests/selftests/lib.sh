@@ -32,10 +32,7 @@ SECOND=$((1000 * PATIENCE)) # in ms, as the kernel's helpers take it
 SEEN=$RESULTS/selftests-$CONSUMER.txt
 
 TAP=tap0 GUEST=10.99.0.2 GUEST_MAC=02:00:00:00:00:02 HOST=10.99.0.1
-NS=''
-WORK=$(mktemp -d)
-ACCOUNT=$WORK/account
-client='' flood='' watch=''
+STATISTICS=/sys/class/net/$TAP/statistics
 
 # shellcheck source=/dev/null
 . "$BUILT/kselftest/ktap_helpers.sh"
@@ -44,10 +41,31 @@ client='' flood='' watch=''
 # shellcheck source=scripts/vhost.sh
 . /src/scripts/vhost.sh
 
+# Of the kernel's helpers, what runs at each turn of a loop: without a process of its own, of which each
+# takes its time in a virtual machine.
+timestamp_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
+rest() { read -rt "$1" -u "$NEVER"; }
+
+# wait_for MS COMMAND...: until it succeeds, or for so long
+wait_for() { loopy_wait 'rest 0.01' "$@" >/dev/null; }
+
 # give_up REASON...: the rest of the plan is missing, so the run has failed
 give_up() {
 	ktap_exit_fail_msg "$*"
 }
+
+# All of a test runs in a network namespace, which goes at its end with all that is in it.
+if [ -z "${SELFTESTS_NS:-}" ]; then
+	NS=''
+	trap cleanup_all_ns EXIT
+	setup_ns NS || give_up "cannot make a network namespace"
+	SELFTESTS_NS=$NS ip netns exec "$NS" bash "$0"
+	exit
+fi
+WORK=$(mktemp -d)
+mkfifo "$WORK/never" "$WORK/watch"
+exec {NEVER}<>"$WORK/never" {FROM_WATCH}<>"$WORK/watch"
+client='' flood='' watch=''
 
 clean_up() {
 	local pid
@@ -58,20 +76,29 @@ clean_up() {
 	cleanup_all_ns
 	rm -rf "$WORK"
 }
+trap clean_up EXIT
 
 # plan N: and what all of them need
 plan() {
+	local scope
 	ktap_print_header
 	ktap_set_plan "$1"
-	trap clean_up EXIT
 	[ "$CONSUMER" = stock ] || [ "$CONSUMER" = ours ] || give_up "CONSUMER is stock or ours"
 	[ ! -e "$SEEN" ] || sed -i "/^$TEST: /d" "$SEEN"
 	# shellcheck disable=SC2086 # a list
 	load_vhost "$CONSUMER" ${SELFTESTS_OURS:-} || give_up "cannot load the vhost_net of $CONSUMER"
 	if [ ! -e /dev/tuntap-ring-test ]; then
+		# It takes our exports, whoever calls them.
+		[ -e /sys/module/tuntap_ring ] || modprobe tuntap_ring 2>/dev/null ||
+			insmod "${SELFTESTS_OURS%% *}"
 		insmod "${SELFTESTS_MODULE:-/src/build/tests-vm/tuntap_ring_test.ko}" ||
 			give_up "cannot load tuntap_ring_test"
 	fi
+	# Nobody speaks unasked.
+	for scope in all default; do
+		scope=/proc/sys/net/ipv6/conf/$scope/disable_ipv6
+		[ ! -e "$scope" ] || echo 1 >"$scope"
+	done
 }
 
 both() { judge both "$@"; }
@@ -79,16 +106,16 @@ promise() { judge ours "$@"; }
 
 # judge both|ours NAME COMMAND...
 judge() {
-	local whose=$1 name=$2 seen verdict=holds
+	local whose=$1 name=$2 seen verdict=holds figure
 	shift 2
 	seen=$("$@" 2>&1) || verdict='falls short'
-	printf '%s: %s\t%s\t%s\t%s\n' "$TEST" "$name" "$CONSUMER" "$verdict" "$(tail -n 1 <<<"$seen")" \
-		>>"$SEEN"
+	figure=${seen##*$'\n'}
+	printf '%s: %s\t%s\t%s\t%s\n' "$TEST" "$name" "$CONSUMER" "$verdict" "$figure" >>"$SEEN"
 	if [ "$verdict" = holds ]; then
 		ktap_test_pass "$name"
 	elif [ "$whose" = ours ] && [ "$CONSUMER" = stock ]; then
 		# As ktap_test_xfail(), and with what was seen.
-		__ktap_test ok "$name" "XFAIL $(tail -n 1 <<<"$seen")"
+		__ktap_test ok "$name" "XFAIL $figure"
 		KTAP_CNT_XFAIL=$((KTAP_CNT_XFAIL + 1))
 	else
 		printf '%s\n' "$seen" | tail -n 40 | sed 's/^/# /'
@@ -106,161 +133,164 @@ packets() {
 	echo $(($1 * PERCENT / 100))
 }
 
-# in_ns COMMAND...: in the namespace, as the same process
-in_ns() { exec ip netns exec "$NS" "$@"; }
-
-# make_ns: a new one; nobody speaks IPv6 there unasked
-make_ns() {
-	setup_ns NS || give_up "cannot make a namespace"
-	ip netns exec "$NS" sh -c 'for scope in all default; do
-		file=/proc/sys/net/ipv6/conf/$scope/disable_ipv6
-		[ ! -e "$file" ] || echo 1 >"$file"
-	done'
-}
-
 # make_tap SLOTS [OPTION...]: a tap that is up, with a FIFO that holds whatever comes; options are of
 # `ip tuntap`
 make_tap() {
 	local slots=$1
 	shift
-	ip -n "$NS" tuntap add dev "$TAP" mode tap vnet_hdr "$@" &&
-		ip -n "$NS" -batch - <<-BATCH &&
-			link set $TAP txqueuelen $slots up
-			address add $HOST/24 dev $TAP
-			neighbour replace $GUEST lladdr $GUEST_MAC dev $TAP nud permanent
-		BATCH
-		set_qdisc pfifo limit 1000000
+	ip -batch - <<-BATCH && set_qdisc pfifo limit 1000000
+		tuntap add dev $TAP mode tap vnet_hdr $*
+		link set $TAP txqueuelen $slots up
+		address add $HOST/24 dev $TAP
+		neighbour replace $GUEST lladdr $GUEST_MAC dev $TAP nud permanent
+	BATCH
+}
+
+remove_tap() {
+	ip link del "$TAP"
 }
 
 # set_qdisc QDISC...: on top
 set_qdisc() {
-	tc -n "$NS" qdisc replace dev "$TAP" root "$@"
+	tc qdisc replace dev "$TAP" root "$@"
 }
-
-# started NAME PID FILE: waits until that process has written to the file
-started() {
-	slowwait "$((10 * PATIENCE))" wrote "$@" || {
-		echo "# $1 does not start:"
-		sed 's/^/# /' "$WORK/$1.log"
-		return 1
-	}
-}
-wrote() { [ -s "$3" ] || ! kill -0 "$2" 2>/dev/null; }
 
 # start_client OPTION...: of `receive`
 start_client() {
 	rm -f "$WORK"/client.*
-	in_ns "$CLIENT" receive --tap "$TAP" --ready "$WORK/client.ready" --json "$WORK/client.json" \
-		"$@" >"$WORK/client.log" 2>&1 &
+	"$CLIENT" receive --tap "$TAP" --ready "$WORK/client.ready" --json "$WORK/client.json" \
+		--idle 100 "$@" >"$WORK/client.log" 2>&1 &
 	client=$!
-	started client "$client" "$WORK/client.ready" && kill -0 "$client"
+	wait_for "$((10 * SECOND))" ready_or_gone && [ -s "$WORK/client.ready" ] || {
+		cat "$WORK/client.log"
+		return 1
+	}
 }
+ready_or_gone() { [ -s "$WORK/client.ready" ] || ! kill -0 "$client" 2>/dev/null; }
 
 # end_client: drains, then tells what came
 end_client() {
 	local pid=$client
 	client=''
-	kill -TERM "$pid" && wait "$pid"
+	kill -TERM "$pid" && wait "$pid" || { cat "$WORK/client.log"; return 1; }
 }
 
 # start_watch: of the client's rings
 start_watch() {
-	in_ns "$RING" watch "$client" "$TAP" >"$WORK/watch.log" 2>&1 &
+	local line=''
+	"$RING" watch "$client" "$TAP" >"$WORK/watch" &
 	watch=$!
-	started watch "$watch" "$WORK/watch.log" && kill -0 "$watch"
+	read -rt "$((10 * PATIENCE))" -u "$FROM_WATCH" line
+	[ "$line" = watching ] || { echo "$line"; return 1; }
 }
 
 end_watch() {
-	local pid=$watch
+	local pid=$watch line=''
 	watch=''
-	kill -TERM "$pid" && wait "$pid" && tail -n 1 "$WORK/watch.log" >"$WORK/watch.json"
+	kill -TERM "$pid" && wait "$pid" && read -rt "$PATIENCE" -u "$FROM_WATCH" line &&
+		echo "$line" >"$WORK/watch.json"
 }
 
 # start_flood OPTION...: of `flood`, until end_flood if they have no end
 start_flood() {
 	rm -f "$WORK"/flood.*
 	[[ " $* " = *" --count "* ]] || set -- --duration 3600 "$@"
-	in_ns "$CLIENT" flood --to "$GUEST" --dev "$TAP" --json "$WORK/flood.json" "$@" \
+	"$CLIENT" flood --to "$GUEST" --dev "$TAP" --json "$WORK/flood.json" "$@" \
 		>"$WORK/flood.log" 2>&1 &
 	flood=$!
 }
 
 end_flood() {
-	kill -TERM "$flood" 2>/dev/null
-	wait_for_flood
+	kill -TERM "$flood" && wait_for_flood
 }
 
 wait_for_flood() {
 	local pid=$flood
 	flood=''
-	wait "$pid" || { sed 's/^/# /' "$WORK/flood.log"; return 1; }
+	wait "$pid" || { cat "$WORK/flood.log"; return 1; }
 }
 
-# wait_until stopped|running [QUEUE]: its producer has stopped that queue, or it is running
-wait_until() {
-	ip netns exec "$NS" "$RING" "$1" "$TAP" "${2:-0}" "$((10 * SECOND))" || {
-		echo "# queue ${2:-0} is not $1"
-		return 1
-	}
+# until_queue stopped|running [QUEUE]
+until_queue() {
+	"$RING" "$1" "$TAP" "${2:-0}" "$((10 * SECOND))" || { echo "queue ${2:-0} is not $1"; return 1; }
 }
 
-# What device and qdisc have counted, as JSON.
-count() {
-	jq -n -c --argjson link "$(ip -n "$NS" -s -j link show "$TAP")" \
-		--argjson qdisc "$(tc -n "$NS" -s -j qdisc show dev "$TAP")" '
-		$link[0].stats64.tx as $tx | ($qdisc | map(select(.root))[0] // {}) as $root |
-		{ passed: $tx.packets, device_drops: $tx.dropped, qdisc_drops: ($root.drops // 0),
-		  backlog: ($root.qlen // 0) }'
+# An account is these variables, each of them a number:
+FIELDS=(sent received missing late backlog gaps reorders duplicates strays leftover device_drops
+	qdisc_drops milliseconds stopped stalled wakes wakes_while_full)
+
+# run COMMAND...: which is to end with settle, which makes the account
+run() {
+	unset "${FIELDS[@]}"
+	rm -f "$WORK/watch.json" "$WORK/flood.json"
+	"$@" || echo "# failed: $*"
 }
 
-# all_arrived SENT: whether nothing is on its way any more
+# statistic NAME: of the tap, into that variable
+statistic() { read -r "$1" <"$STATISTICS/$1"; }
+
+# What came out of the ring, and what the device dropped, must be all; or else the qdisc has dropped or
+# still has it.
 all_arrived() {
-	local counted
-	counted=$(count) && jq -e --argjson sent "$1" \
-		'.backlog == 0 and .passed + .device_drops + .qdisc_drops >= $sent' <<<"$counted" >/dev/null
+	local tx_packets tx_dropped qdisc
+	statistic tx_packets && statistic tx_dropped || return
+	((tx_packets + tx_dropped < sent)) || return 0
+	qdisc=$(tc -s qdisc show dev "$TAP" root)
+	[[ $qdisc =~ dropped\ ([0-9]+).*backlog\ [0-9]+b\ ([0-9]+)p ]] &&
+		((tx_packets + tx_dropped + BASH_REMATCH[1] >= sent && BASH_REMATCH[2] == 0))
 }
 
-# settle: once the flood has ended: waits a second at most until all has arrived, ends watch and
+# settle: once the flood has ended: waits for a second at most until all has arrived, ends watch and
 # client, and makes the account of it all
 settle() {
-	local sent late=0
-	sent=$(jq .sent "$WORK/flood.json") || return
-	busywait "$SECOND" all_arrived "$sent" || late=1
-	[ -n "$watch" ] && { end_watch || return; }
+	local tx_dropped name value
+	[[ $(<"$WORK/flood.json") =~ \"sent\":\ ([0-9]+) ]] && sent=${BASH_REMATCH[1]} || return
+	late=0
+	wait_for "$SECOND" all_arrived || late=1
+	[ -z "$watch" ] || end_watch || return
 	[ -e "$WORK/watch.json" ] || echo '{}' >"$WORK/watch.json"
-	count >"$WORK/count.json" && end_client || return
-	# What was not yet there when the second was over comes with the drain, or is left over.
-	jq -n -c --argjson late "$late" --slurpfile flood "$WORK/flood.json" \
-		--slurpfile client "$WORK/client.json" --slurpfile count "$WORK/count.json" \
+	tc -s -j qdisc show dev "$TAP" root >"$WORK/qdisc.json" && statistic tx_dropped && end_client ||
+		return
+	# What was not there when the second was over comes with the drain, or is left over.
+	while IFS='=' read -r name value; do
+		printf -v "$name" %s "$value"
+	done <<<"$(jq -n -r --argjson dropped "$tx_dropped" --slurpfile flood "$WORK/flood.json" \
+		--slurpfile client "$WORK/client.json" --slurpfile qdisc "$WORK/qdisc.json" \
 		--slurpfile watch "$WORK/watch.json" '
-		$flood[0] as $f | $client[0] as $c | $count[0] as $n | $watch[0] as $w | {
-			sent: $f.sent, received: $c.received, late: $late, backlog: $n.backlog,
-			device_drops: $n.device_drops, qdisc_drops: $n.qdisc_drops,
-			missing: ($f.sent - $c.received - $n.device_drops - $n.qdisc_drops),
-			gaps: $c.gaps, reorders: $c.reorders, duplicates: $c.duplicates,
-			strays: $c.strays, leftover: $c.leftover, seconds: $c.seconds,
-			queues: [$c.queues[].frames], stopped: $w.stopped, stalled_ms: $w.stalled_ms,
-			wakes: $w.wakes, wakes_while_full: $w.wakes_while_full, ring: $w.ring
-		}' >"$ACCOUNT"
+		$client[0] as $client | ($qdisc[0][0] // {}) as $qdisc | ($qdisc.drops // 0) as $qdisc_drops |
+		($client | { received, gaps, reorders, duplicates, strays, leftover,
+			milliseconds: (.seconds * 1000 | round) }) +
+		($watch[0] | { stopped, stalled: .stalled_ms, wakes, wakes_while_full }) +
+		{ device_drops: $dropped, qdisc_drops: $qdisc_drops, backlog: ($qdisc.qlen // 0),
+		  missing: ($flood[0].sent - $client.received - $dropped - $qdisc_drops) } |
+		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"
 }
 
-# account CONDITION [FIGURE]: whether that holds of the account just made; prints the figure, in jq
+# account CONDITION TEXT: whether it holds of the account, both with its variables
 account() {
-	[ -s "$ACCOUNT" ] || { echo "there is no account"; return 1; }
-	jq -e "$1" "$ACCOUNT" >/dev/null && jq -r "${2:-.}" "$ACCOUNT" || {
-		jq -c . "$ACCOUNT"
-		jq -r "${2:-.}" "$ACCOUNT" | tail -n 1
-		return 1
+	local name
+	[ -n "${received:-}" ] || { echo "there is no account"; return 1; }
+	(($1)) || {
+		for name in "${FIELDS[@]}"; do
+			echo "$name=${!name:-}"
+		done
+		[ ! -s "$WORK/watch.json" ] || cat "$WORK/watch.json"
 	}
+	eval "echo \"$2\""
+	(($1))
 }
 
 # What must hold wherever nobody destroys packets, with any consumer.
-CONSERVED='.sent > 0 and .missing == 0 and .late == 0 and .backlog == 0 and .reorders == 0 and
-	.duplicates == 0 and .leftover == 0'
-CONSERVED_FIGURE='"\(.received) of \(.sent), missing \(.missing), late \(.late), \(.reorders) reordered, \(.duplicates) doubled"'
+conserved() {
+	account "sent > 0 && missing == 0 && late == 0 && backlog == 0 && reorders == 0 &&
+		duplicates == 0 && leftover == 0 && ${1:-1}" \
+		"\$received of \$sent came, \$missing unaccounted for, \$((backlog + leftover)) stuck, \$reorders out of order, \$duplicates doubled"
+}
 
-conserved() { account "$CONSERVED and ${1:-true}" "$CONSERVED_FIGURE"; }
+never_stalled() {
+	account "stalled < SECOND" "stopped beside a dry ring for \$stalled ms"
+}
 
 no_device_drops() {
-	account '.device_drops == 0' '"\(.device_drops) of \(.sent) dropped at the device"'
+	account "device_drops == 0" "\$device_drops of \$sent dropped at the device"
 }
