@@ -64,6 +64,14 @@ pub enum Command {
                   nothing comes for --idle, then vhost is detached and what it left in the ring is \
                   read from the tap and counted as `leftover`. Another signal cuts either short. \
                   --stop-after and --duration stop at once, without going on until it is idle.\n\n\
+                  With --control each line of standard input is a command, which is answered by one \
+                  line on standard output: `ok`, `ok DATA` or `error TEXT`; the result is printed to \
+                  standard error then. The commands: `pause` and `resume` taking frames; `delay \
+                  MICROSECONDS`, as --delay; `detach Q` and `attach Q`, a queue of the device; `backend \
+                  Q off` and `backend Q on`, vhost off that queue and on; `swap A B`, so that two \
+                  queues' vhost devices change their files; `read Q N`, up to N frames from a queue \
+                  that vhost is off, which tells how many there were; `reopen`, all files closed and \
+                  opened anew; `status`, what came so far, as JSON; `quit`, which is as a signal.\n\n\
                   Exit status: 0 when the run went through (whatever was counted), 1 on an error, \
                   2 on wrong usage."
 )]
@@ -108,6 +116,10 @@ pub struct ReceiveArgs {
     /// Do not drain on a signal: stop at once
     #[arg(long)]
     pub no_drain: bool,
+
+    /// Take commands from standard input, and answer each on standard output
+    #[arg(long)]
+    pub control: bool,
 
     /// Create this file when all is set up and the buffers are posted
     #[arg(long, value_name = "FILE")]
@@ -290,7 +302,8 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a whole number up to 60000".into())
 }
 
-fn microseconds(text: &str) -> Result<Duration, String> {
+/// Reads a time that is given in microseconds.
+pub fn microseconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .filter(|microseconds| *microseconds <= 1_000_000)
