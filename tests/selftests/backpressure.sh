@@ -25,22 +25,29 @@ VIRTQUEUE=64
 flow() {
 	local slots=$1 options=()
 	[ "$2" != slow ] || options=(--delay 2000)
-	make_tap "$slots" && start_client --backpressure --ring-size "$VIRTQUEUE" "${options[@]}" &&
+	make_tap "$slots" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" "${options[@]}" &&
 		start_watch || return
 	if [ "$2" != stopping ]; then
 		start_flood --count "$(packets $((2 * slots + 3000)))" && wait_for_flood || return
 	else
 		start_flood
 		for _ in 1 2 3; do
-			kill -STOP "$client" && until_queue stopped || return
-			kill -CONT "$client" && until_queue running || return
+			ask pause && until_queue stopped && ask resume && until_queue running || return
 		done
 		end_flood || return
 	fi
 	settle
 }
 
-plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3))
+none_while_full() {
+	echo "$total_while_full of $total_wakes wakes were with the ring full"
+	((total_wakes > 0 && total_while_full == 0))
+}
+
+# Wakes are seen by fprobes, which not each kernel has.
+fprobes=0 total_wakes=0 total_while_full=0
+! grep -q ' register_fprobe$' /proc/kallsyms || fprobes=1
+plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3 + fprobes))
 for slots in "${RINGS[@]}"; do
 	for kind in "${CLIENTS[@]}"; do
 		name="ring $slots, client $kind"
@@ -49,6 +56,9 @@ for slots in "${RINGS[@]}"; do
 		both "$name: the queue is never stopped beside a dry ring" never_stalled
 		promise "$name: none is dropped at the device" no_device_drops
 		remove_tap
+		total_wakes=$((total_wakes + ${wakes:-0}))
+		total_while_full=$((total_while_full + ${wakes_while_full:-0}))
 	done
 done
+[ "$fprobes" = 0 ] || promise "no queue is woken while its ring is full" none_while_full
 finish

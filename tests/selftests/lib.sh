@@ -63,8 +63,8 @@ if [ -z "${SELFTESTS_NS:-}" ]; then
 	exit
 fi
 WORK=$(mktemp -d)
-mkfifo "$WORK/never" "$WORK/watch"
-exec {NEVER}<>"$WORK/never" {FROM_WATCH}<>"$WORK/watch"
+mkfifo "$WORK"/{never,watch,to,from}
+exec {NEVER}<>"$WORK/never" {FROM_WATCH}<>"$WORK/watch" {TO_CLIENT}<>"$WORK/to" {FROM_CLIENT}<>"$WORK/from"
 client='' flood='' watch=''
 
 clean_up() {
@@ -155,24 +155,38 @@ set_qdisc() {
 	tc qdisc replace dev "$TAP" root "$@"
 }
 
-# start_client OPTION...: of `receive`
+# start_client OPTION...: of `receive`, which then waits for commands
 start_client() {
-	rm -f "$WORK"/client.*
-	"$CLIENT" receive --tap "$TAP" --ready "$WORK/client.ready" --json "$WORK/client.json" \
-		--idle 100 "$@" >"$WORK/client.log" 2>&1 &
+	rm -f "$WORK/client.json"
+	# What one that was killed has not read or said.
+	while read -rt 0.001 -u "$TO_CLIENT" || read -rt 0.001 -u "$FROM_CLIENT"; do :; done
+	"$CLIENT" receive --control --idle 100 --json "$WORK/client.json" "$@" \
+		<"$WORK/to" >"$WORK/from" 2>"$WORK/client.log" &
 	client=$!
-	wait_for "$((10 * SECOND))" ready_or_gone && [ -s "$WORK/client.ready" ] || {
-		cat "$WORK/client.log"
-		return 1
-	}
+	ask status || { cat "$WORK/client.log"; return 1; }
 }
-ready_or_gone() { [ -s "$WORK/client.ready" ] || ! kill -0 "$client" 2>/dev/null; }
+
+# ask COMMAND: a line to the client, its answer goes into the variable answer
+ask() {
+	local second
+	answer=''
+	echo "$*" >&"$TO_CLIENT"
+	for ((second = 0; second < 10 * PATIENCE; second++)); do
+		if read -rt 1 -u "$FROM_CLIENT" answer; then
+			[[ $answer = ok* ]] || echo "client: $*: $answer"
+			[[ $answer = ok* ]]
+			return
+		fi
+		kill -0 "$client" 2>/dev/null || break
+	done
+	echo "client: $*: no answer"
+	return 1
+}
 
 # end_client: drains, then tells what came
 end_client() {
 	local pid=$client
-	client=''
-	kill -TERM "$pid" && wait "$pid" || { cat "$WORK/client.log"; return 1; }
+	ask quit && client='' && wait "$pid" || { cat "$WORK/client.log"; return 1; }
 }
 
 # start_watch: of the client's rings
