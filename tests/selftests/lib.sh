@@ -67,12 +67,16 @@ mkfifo "$WORK"/{never,watch,to,from}
 exec {NEVER}<>"$WORK/never" {FROM_WATCH}<>"$WORK/watch" {TO_CLIENT}<>"$WORK/to" {FROM_CLIENT}<>"$WORK/from"
 client='' flood='' watch=''
 
-clean_up() {
+kill_all() {
 	local pid
 	for pid in $flood $watch $client; do
-		kill -KILL "$pid" 2>/dev/null
-	done
-	wait 2>/dev/null
+		kill -KILL "$pid" && wait "$pid"
+	done 2>/dev/null
+	client='' flood='' watch=''
+}
+
+clean_up() {
+	kill_all
 	cleanup_all_ns
 	rm -rf "$WORK"
 }
@@ -85,15 +89,15 @@ plan() {
 	ktap_set_plan "$1"
 	[ "$CONSUMER" = stock ] || [ "$CONSUMER" = ours ] || give_up "CONSUMER is stock or ours"
 	[ ! -e "$SEEN" ] || sed -i "/^$TEST: /d" "$SEEN"
+	# Anew, with the parameters that it has by default.
+	rmmod tuntap_ring_test 2>/dev/null
 	# shellcheck disable=SC2086 # a list
 	load_vhost "$CONSUMER" ${SELFTESTS_OURS:-} || give_up "cannot load the vhost_net of $CONSUMER"
-	if [ ! -e /dev/tuntap-ring-test ]; then
-		# It takes our exports, whoever calls them.
-		[ -e /sys/module/tuntap_ring ] || modprobe tuntap_ring 2>/dev/null ||
-			insmod "${SELFTESTS_OURS%% *}"
-		insmod "${SELFTESTS_MODULE:-/src/build/tests-vm/tuntap_ring_test.ko}" ||
-			give_up "cannot load tuntap_ring_test"
-	fi
+	# The test module takes our exports, whoever calls them.
+	[ -e /sys/module/tuntap_ring ] || modprobe tuntap_ring 2>/dev/null ||
+		insmod "${SELFTESTS_OURS%% *}"
+	insmod "${SELFTESTS_MODULE:-/src/build/tests-vm/tuntap_ring_test.ko}" ||
+		give_up "cannot load tuntap_ring_test"
 	# Nobody speaks unasked.
 	for scope in all default; do
 		scope=/proc/sys/net/ipv6/conf/$scope/disable_ipv6
@@ -208,7 +212,9 @@ end_watch() {
 # start_flood OPTION...: of `flood`, until end_flood if they have no end
 start_flood() {
 	rm -f "$WORK"/flood.*
-	[[ " $* " = *" --count "* ]] || set -- --duration 3600 "$@"
+	statistic tx_dropped && statistic tx_packets || return
+	dropped_before=$tx_dropped packets_before=$tx_packets
+	[[ " $*" = *" --count "* || " $*" = *" --duration "* ]] || set -- --duration 3600 "$@"
 	"$CLIENT" flood --to "$GUEST" --dev "$TAP" --json "$WORK/flood.json" "$@" \
 		>"$WORK/flood.log" 2>&1 &
 	flood=$!
@@ -231,13 +237,15 @@ until_queue() {
 
 # An account is these variables, each of them a number:
 FIELDS=(sent received missing late backlog gaps reorders duplicates strays leftover device_drops
-	qdisc_drops milliseconds stopped stalled wakes wakes_while_full)
+	qdisc_drops milliseconds queues stopped stalled wakes wakes_while_full)
 
 # run COMMAND...: which is to end with settle, which makes the account
 run() {
 	unset "${FIELDS[@]}"
 	rm -f "$WORK/watch.json" "$WORK/flood.json"
-	"$@" || echo "# failed: $*"
+	"$@" && return
+	echo "# failed: $*"
+	kill_all
 }
 
 # statistic NAME: of the tap, into that variable
@@ -248,14 +256,26 @@ statistic() { read -r "$1" <"$STATISTICS/$1"; }
 all_arrived() {
 	local tx_packets tx_dropped qdisc
 	statistic tx_packets && statistic tx_dropped || return
-	((tx_packets + tx_dropped < sent)) || return 0
+	((tx_packets += tx_dropped - dropped_before - packets_before))
+	((tx_packets < sent)) || return 0
 	qdisc=$(tc -s qdisc show dev "$TAP" root)
 	[[ $qdisc =~ dropped\ ([0-9]+).*backlog\ [0-9]+b\ ([0-9]+)p ]] &&
-		((tx_packets + tx_dropped + BASH_REMATCH[1] >= sent && BASH_REMATCH[2] == 0))
+		((tx_packets + BASH_REMATCH[1] >= sent && BASH_REMATCH[2] == 0))
+}
+
+# until_quiet: nothing has come for a while
+until_quiet() {
+	local tx_packets=-1 before
+	for (( ; ; )); do
+		before=$tx_packets
+		statistic tx_packets || return
+		((tx_packets != before)) || return 0
+		rest 0.2
+	done
 }
 
 # settle: once the flood has ended: waits for a second at most until all has arrived, ends watch and
-# client, and makes the account of it all
+# client, and makes the account of what that flood sent; gaps and the like are of all floods
 settle() {
 	local tx_dropped name value
 	[[ $(<"$WORK/flood.json") =~ \"sent\":\ ([0-9]+) ]] && sent=${BASH_REMATCH[1]} || return
@@ -268,15 +288,18 @@ settle() {
 	# What was not there when the second was over comes with the drain, or is left over.
 	while IFS='=' read -r name value; do
 		printf -v "$name" %s "$value"
-	done <<<"$(jq -n -r --argjson dropped "$tx_dropped" --slurpfile flood "$WORK/flood.json" \
+	done <<<"$(jq -n -r --argjson dropped "$((tx_dropped - dropped_before))" --slurpfile flood "$WORK/flood.json" \
 		--slurpfile client "$WORK/client.json" --slurpfile qdisc "$WORK/qdisc.json" \
 		--slurpfile watch "$WORK/watch.json" '
 		$client[0] as $client | ($qdisc[0][0] // {}) as $qdisc | ($qdisc.drops // 0) as $qdisc_drops |
-		($client | { received, gaps, reorders, duplicates, strays, leftover,
-			milliseconds: (.seconds * 1000 | round) }) +
+		[$flood[0].senders[].id] as $ids |
+		([$client.senders[] | select(IN(.id; $ids[])).received] | add // 0) as $received |
+		($client | { received: $received, gaps, reorders, duplicates, strays, leftover,
+			milliseconds: (.seconds * 1000 | round),
+			queues: [.queues[] | select(.frames > 0)] | length }) +
 		($watch[0] | { stopped, stalled: .stalled_ms, wakes, wakes_while_full }) +
 		{ device_drops: $dropped, qdisc_drops: $qdisc_drops, backlog: ($qdisc.qlen // 0),
-		  missing: ($flood[0].sent - $client.received - $dropped - $qdisc_drops) } |
+		  missing: ($flood[0].sent - $received - $dropped - $qdisc_drops) } |
 		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"
 }
 
