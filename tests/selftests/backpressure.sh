@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Backpressure: a flood through one queue, for rings of all kinds of sizes, and clients that are fast,
-# slow, or stop and go on.
+# slow, or stop and go on. And once more with a consumer that is interrupted just before it looks at the
+# queue, again and again, as an interrupt or the host may do to it.
 #
 #    +------------------------- network namespace -------------------------+
 #    |                                                                     |
@@ -16,10 +17,11 @@
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-read -ra RINGS <<<"${SELFTESTS_RINGS:-1 2 3 15 16 17 31 32 100 1000 10000}"
+read -ra RINGS <<<"${SELFTESTS_RINGS-1 2 3 15 16 17 31 32 100 1000 10000}"
 CLIENTS=(fast slow stopping)
 # Of the client's own: small, so that it is the tap's ring that fills.
 VIRTQUEUE=64
+INTERRUPTED=()
 
 # flow SLOTS CLIENT: what that client gets of a flood
 flow() {
@@ -39,15 +41,21 @@ flow() {
 	settle
 }
 
-none_while_full() {
-	echo "$total_while_full of $total_wakes wakes were with the ring full"
-	((total_wakes > 0 && total_while_full == 0))
+# interrupted_flow SLOTS: at a rate that the ring fills by while the consumer is interrupted, and else not
+interrupted_flow() {
+	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_watch interrupt &&
+		start_flood --rate 4000 --count "$(packets 2000)" && wait_for_flood && settle
 }
 
-# Wakes are seen by fprobes, which not each kernel has.
-fprobes=0 total_wakes=0 total_while_full=0
-! grep -q ' register_fprobe$' /proc/kallsyms || fprobes=1
-plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3 + fprobes))
+none_while_full() {
+	account "interrupted > 0 && wakes > 0 && wakes_while_full == 0" \
+		"\$wakes_while_full of \$wakes wakes with the ring full, \$interrupted interrupts"
+}
+
+# It takes an fprobe, which not each kernel has.
+! grep -q ' register_fprobe$' /proc/kallsyms || INTERRUPTED=(1 2 3 16 32 100)
+
+plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3 + ${#INTERRUPTED[@]} * 3))
 for slots in "${RINGS[@]}"; do
 	for kind in "${CLIENTS[@]}"; do
 		name="ring $slots, client $kind"
@@ -56,9 +64,14 @@ for slots in "${RINGS[@]}"; do
 		both "$name: the queue is never stopped beside a dry ring" never_stalled
 		promise "$name: none is dropped at the device" no_device_drops
 		remove_tap
-		total_wakes=$((total_wakes + ${wakes:-0}))
-		total_while_full=$((total_while_full + ${wakes_while_full:-0}))
 	done
 done
-[ "$fprobes" = 0 ] || promise "no queue is woken while its ring is full" none_while_full
+for slots in "${INTERRUPTED[@]}"; do
+	name="ring $slots, interrupted consumer"
+	run interrupted_flow "$slots"
+	both "$name: each packet arrives once, in order, or is dropped at the device" conserved
+	promise "$name: none is dropped at the device" no_device_drops
+	promise "$name: the queue is not woken while the ring is full" none_while_full
+	remove_tap
+done
 finish

@@ -105,6 +105,9 @@ plan() {
 	done
 }
 
+# What a command ends with if there was nothing to see. That nobody expects.
+NOT_SEEN=2
+
 both() { judge both "$@"; }
 promise() { judge ours "$@"; }
 
@@ -112,7 +115,7 @@ promise() { judge ours "$@"; }
 judge() {
 	local whose=$1 name=$2 seen verdict=holds figure
 	shift 2
-	seen=$("$@" 2>&1) || verdict='falls short'
+	seen=$("$@" 2>&1) || { [ $? = "$NOT_SEEN" ] && whose=both; verdict='falls short'; }
 	figure=${seen##*$'\n'}
 	printf '%s: %s\t%s\t%s\t%s\n' "$TEST" "$name" "$CONSUMER" "$verdict" "$figure" >>"$SEEN"
 	if [ "$verdict" = holds ]; then
@@ -193,10 +196,10 @@ end_client() {
 	ask quit && client='' && wait "$pid" || { cat "$WORK/client.log"; return 1; }
 }
 
-# start_watch: of the client's rings
+# start_watch [interrupt]: of the client's rings
 start_watch() {
 	local line=''
-	"$RING" watch "$client" "$TAP" >"$WORK/watch" &
+	"$RING" "${1:-watch}" "$client" "$TAP" >"$WORK/watch" &
 	watch=$!
 	read -rt "$((10 * PATIENCE))" -u "$FROM_WATCH" line
 	[ "$line" = watching ] || { echo "$line"; return 1; }
@@ -237,7 +240,8 @@ until_queue() {
 
 # An account is these variables, each of them a number:
 FIELDS=(sent received missing late backlog gaps reorders duplicates strays leftover device_drops
-	qdisc_drops milliseconds queues stopped stalled wakes wakes_while_full)
+	qdisc_drops milliseconds queues stopped stalled wakes wakes_while_full
+	interrupted)
 
 # run COMMAND...: which is to end with settle, which makes the account
 run() {
@@ -297,7 +301,7 @@ settle() {
 		($client | { received: $received, gaps, reorders, duplicates, strays, leftover,
 			milliseconds: (.seconds * 1000 | round),
 			queues: [.queues[] | select(.frames > 0)] | length }) +
-		($watch[0] | { stopped, stalled: .stalled_ms, wakes, wakes_while_full }) +
+		($watch[0] | { stopped, stalled: .stalled_ms, wakes, wakes_while_full, interrupted }) +
 		{ device_drops: $dropped, qdisc_drops: $qdisc_drops, backlog: ($qdisc.qlen // 0),
 		  missing: ($flood[0].sent - $received - $dropped - $qdisc_drops) } |
 		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"
@@ -306,7 +310,7 @@ settle() {
 # account CONDITION TEXT: whether it holds of the account, both with its variables
 account() {
 	local name
-	[ -n "${received:-}" ] || { echo "there is no account"; return 1; }
+	[ -n "${received:-}" ] || { echo "there is no account"; return "$NOT_SEEN"; }
 	(($1)) || {
 		for name in "${FIELDS[@]}"; do
 			echo "$name=${!name:-}"

@@ -4,16 +4,22 @@
  * tap that another process has open. Needs tuntap_ring_test.ko.
  *
  * usage: ring watch PID DEVICE		look at queues and rings, until SIGTERM
+ *        ring interrupt PID DEVICE	the consumer, too, again and again
  *        ring stopped DEVICE QUEUE MS	wait until the queue is stopped
  *        ring running DEVICE QUEUE MS	wait until it is not
  *        ring stop DEVICE QUEUE	stop it, as its driver would
  *        ring redirect DEVICE TO	by XDP, until SIGTERM
  *
- * `watch` and `redirect` print a line once they are at work. `watch` prints
- * another at its end, of JSON: how often it looked and found a queue stopped,
- * for how many milliseconds at most a queue was stopped beside a dry ring, with
- * that ring, and, if the kernel has fprobes, how often a consumer woke the first
- * queue, and how often that was with the ring full.
+ * `watch`, `interrupt` and `redirect` print a line once they are at work. The
+ * first two print another at their end, of JSON: how often they looked and found
+ * a queue stopped, for how many milliseconds at most a queue was stopped beside a
+ * dry ring, with that ring; and, if the kernel has fprobes, how often a consumer
+ * woke the first queue, how often that was with the ring full, and how often the
+ * consumer was interrupted.
+ *
+ * An interrupt is as one of the hardware could be: it comes when the consumer has
+ * freed slots and not yet looked at the queue, and lasts until the producer has
+ * filled the ring and stopped the queue, or for some milliseconds.
  *
  * Exit status: 1 if it cannot be done, or was not so within MS milliseconds.
  */
@@ -137,11 +143,30 @@ static bool watch_wakes(struct end end, const char *device)
 	return false;
 }
 
-static int watch_device(const char *pid, const char *device)
+#define INTERRUPT_MS	50
+
+/* Of the first queue's consumer, if one comes by in that time. */
+static bool interrupt(const char *device)
+{
+	uint64_t end = now_ms() + INTERRUPT_MS;
+	bool is_held = false;
+
+	hold_next_consumer(test_device());
+	while (!is_held && now_ms() < end)
+		is_held = watched(test_device()).is_held;
+	if (is_held)
+		/* Not by a look at the ring, whose lock is held. */
+		while (!is_stopped(device, 0) && now_ms() < end)
+			usleep(50);
+	release_consumer(test_device());
+	return is_held;
+}
+
+static int watch_device(const char *pid, const char *device, bool interrupts)
 {
 	static struct watched_queue queues[MOST_QUEUES];
 	struct tuntap_ring_test_ring ring, driest = {};
-	unsigned long looks = 0, stopped = 0;
+	unsigned long looks = 0, stopped = 0, interrupted = 0;
 	uint64_t longest = 0;
 	unsigned int count;
 	bool has_wakes;
@@ -179,7 +204,10 @@ static int watch_device(const char *pid, const char *device)
 				driest = ring;
 			}
 		}
-		usleep(1000);
+		if (interrupts)
+			interrupted += interrupt(device);
+		else
+			usleep(1000);
 	}
 
 	printf("{\"looks\": %lu, \"stopped\": %lu, \"stalled_ms\": %llu, ",
@@ -191,10 +219,10 @@ static int watch_device(const char *pid, const char *device)
 		struct tuntap_ring_test_watched wakes =
 			watched(test_device());
 
-		printf("\"wakes\": %u, \"wakes_while_full\": %u}\n",
-		       wakes.wakes, wakes.wakes_while_full);
+		printf("\"wakes\": %u, \"wakes_while_full\": %u, \"interrupted\": %lu}\n",
+		       wakes.wakes, wakes.wakes_while_full, interrupted);
 	} else {
-		printf("\"wakes\": null, \"wakes_while_full\": null}\n");
+		puts("\"wakes\": null, \"wakes_while_full\": null}");
 	}
 	return 0;
 }
@@ -229,7 +257,9 @@ int main(int argc, char **argv)
 
 	end_by_signal();
 	if (argc == 4 && !strcmp(what, "watch"))
-		return watch_device(argv[2], argv[3]);
+		return watch_device(argv[2], argv[3], false);
+	if (argc == 4 && !strcmp(what, "interrupt"))
+		return watch_device(argv[2], argv[3], true);
 	if (argc == 4 && !strcmp(what, "redirect"))
 		return redirect(device, argv[3]);
 	if (argc == 5 && !strcmp(what, "stopped"))
