@@ -208,6 +208,8 @@ pub struct ForwardArgs {
                   was accepted all the same, so that sent = received + left over + dropped by the \
                   device + dropped by the qdisc. With --bypass the device's drops are reported to \
                   the sender, hence refused and sent again: there sent = received + left over.\n\n\
+                  With --keep-going a send that failed with ENETDOWN counts as `down`, not as `refused`: a \
+                  packet had been made for it, and was dropped. The others fail before.\n\n\
                   SIGTERM or SIGINT stops sending and still gives the result.\n\n\
                   Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
 )]
@@ -258,6 +260,10 @@ pub struct FloodArgs {
     /// Send around the qdisc, with packet sockets and PACKET_QDISC_BYPASS
     #[arg(long, requires = "dst_mac")]
     pub bypass: bool,
+
+    /// Do a send again, too, that fails because the link is down, or the route or the device gone
+    #[arg(long, conflicts_with = "bypass")]
+    pub keep_going: bool,
 
     /// Destination MAC address for --bypass
     #[arg(long, value_name = "MAC", requires = "bypass")]
@@ -400,6 +406,10 @@ mod tests {
             ("--sender 65534 --senders 2", "--sender 65535 --senders 2"),
             ("--sndbuf 4096", "--sndbuf 0"),
             ("--bypass --dst-mac 02:00:00:00:00:02", "--bypass"),
+            (
+                "--keep-going",
+                "--keep-going --bypass --dst-mac 02:00:00:00:00:02",
+            ),
             ("", "--dst-mac 02:00:00:00:00:02"),
         ] {
             assert!(flood(&format!("--count 1 {good}")).is_ok(), "{good}");

@@ -161,6 +161,8 @@ pub struct Sent {
     pub sent: u64,
     /// Sends that it refused, which were done again.
     pub refused: u64,
+    /// Sends whose packet it dropped as the link was down, which were done again.
+    pub down: u64,
     /// From the first send to the last.
     pub seconds: f64,
     /// Packets per second of that time.
@@ -178,6 +180,8 @@ pub struct SentBy {
     pub sent: u64,
     /// Sends that it refused, which were done again.
     pub refused: u64,
+    /// Sends whose packet it dropped as the link was down, which were done again.
+    pub down: u64,
 }
 
 impl fmt::Display for Sent {
