@@ -66,6 +66,8 @@ WORK=$(mktemp -d)
 mkfifo "$WORK"/{never,watch,to,from}
 exec {NEVER}<>"$WORK/never" {FROM_WATCH}<>"$WORK/watch" {TO_CLIENT}<>"$WORK/to" {FROM_CLIENT}<>"$WORK/from"
 client='' flood='' watch=''
+# Who sends, and through what.
+SENDER=("$CLIENT") FROM=$TAP
 
 kill_all() {
 	local pid
@@ -218,7 +220,7 @@ start_flood() {
 	statistic tx_dropped && statistic tx_packets || return
 	dropped_before=$tx_dropped packets_before=$tx_packets
 	[[ " $*" = *" --count "* || " $*" = *" --duration "* ]] || set -- --duration 3600 "$@"
-	"$CLIENT" flood --to "$GUEST" --dev "$TAP" --json "$WORK/flood.json" "$@" \
+	"${SENDER[@]}" flood --to "$GUEST" --dev "$FROM" --json "$WORK/flood.json" "$@" \
 		>"$WORK/flood.log" 2>&1 &
 	flood=$!
 }
@@ -239,7 +241,7 @@ until_queue() {
 }
 
 # An account is these variables, each of them a number:
-FIELDS=(sent received missing late backlog gaps reorders duplicates strays leftover device_drops
+FIELDS=(sent received missing late backlog reorders all_reorders duplicates strays leftover device_drops
 	qdisc_drops milliseconds queues stopped stalled wakes wakes_while_full
 	interrupted)
 
@@ -267,6 +269,19 @@ all_arrived() {
 		((tx_packets + BASH_REMATCH[1] >= sent && BASH_REMATCH[2] == 0))
 }
 
+# goes_on: waits until more has come through than had
+goes_on() {
+	local tx_packets
+	statistic tx_packets && wait_for "$((10 * SECOND))" more_than "$((tx_packets + 200))" || {
+		echo "nothing comes through any more"
+		return 1
+	}
+}
+more_than() {
+	local tx_packets
+	statistic tx_packets && ((tx_packets >= $1))
+}
+
 # until_quiet: nothing has come for a while
 until_quiet() {
 	local tx_packets=-1 before
@@ -279,7 +294,8 @@ until_quiet() {
 }
 
 # settle: once the flood has ended: waits for a second at most until all has arrived, ends watch and
-# client, and makes the account of what that flood sent; gaps and the like are of all floods
+# client, and makes the account of what that flood sent; all_reorders and what is not of a sender is of
+# all floods
 settle() {
 	local tx_dropped name value
 	[[ $(<"$WORK/flood.json") =~ \"sent\":\ ([0-9]+) ]] && sent=${BASH_REMATCH[1]} || return
@@ -297,13 +313,15 @@ settle() {
 		--slurpfile watch "$WORK/watch.json" '
 		$client[0] as $client | ($qdisc[0][0] // {}) as $qdisc | ($qdisc.drops // 0) as $qdisc_drops |
 		[$flood[0].senders[].id] as $ids |
-		([$client.senders[] | select(IN(.id; $ids[])).received] | add // 0) as $received |
-		($client | { received: $received, gaps, reorders, duplicates, strays, leftover,
+		[$client.senders[] | select(IN(.id; $ids[]))] as $senders |
+		([$senders[].received] | add // 0) as $received |
+		($client | { received: $received, reorders: ([$senders[].reorders] | add // 0),
+			all_reorders: .reorders, duplicates, strays, leftover,
 			milliseconds: (.seconds * 1000 | round),
 			queues: [.queues[] | select(.frames > 0)] | length }) +
 		($watch[0] | { stopped, stalled: .stalled_ms, wakes, wakes_while_full, interrupted }) +
 		{ device_drops: $dropped, qdisc_drops: $qdisc_drops, backlog: ($qdisc.qlen // 0),
-		  missing: ($flood[0].sent - $received - $dropped - $qdisc_drops) } |
+		  missing: ($flood[0].sent - $received - ($dropped - $flood[0].down) - $qdisc_drops) } |
 		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"
 }
 
@@ -321,11 +339,11 @@ account() {
 	(($1))
 }
 
-# What must hold wherever nobody destroys packets, with any consumer.
+# conserved [CONDITION]: what must hold wherever nobody destroys packets, with any consumer
 conserved() {
 	account "sent > 0 && missing == 0 && late == 0 && backlog == 0 && reorders == 0 &&
 		duplicates == 0 && leftover == 0 && ${1:-1}" \
-		"\$received of \$sent came, \$missing unaccounted for, \$((backlog + leftover)) stuck, \$reorders out of order, \$duplicates doubled"
+		"\$received of \$sent came, \$missing unaccounted for, \$((backlog + leftover)) stuck, \$all_reorders out of order, \$duplicates doubled"
 }
 
 never_stalled() {

@@ -30,11 +30,6 @@
 
 #include "tuntap_ring_test.h"
 
-/* Without it the kernel has no fprobes, and WATCH fails with EOPNOTSUPP. */
-#ifndef CONFIG_FUNCTION_TRACER
-#define ftrace_regs_get_argument(regs, n)	0UL
-#endif
-
 /* What an element of an array holds that nobody wrote. */
 #define UNTOUCHED	((void *)POISON_POINTER_DELTA)
 
