@@ -143,7 +143,7 @@ static bool watch_wakes(struct end end, const char *device)
 	return false;
 }
 
-#define INTERRUPT_MS	50
+#define INTERRUPT_MS	100
 
 /* Of the first queue's consumer, if one comes by in that time. */
 static bool interrupt(const char *device)
