@@ -147,12 +147,19 @@ kill_client() {
 	set_up && start_watch
 }
 
+kill_flood() {
+	kill -KILL "$flood"
+	wait "$flood"
+	flood=''
+} 2>/dev/null
+
 delete_device() {
 	end_watch && ip link del "$TAP" || return
 	kill -KILL "$client"
 	wait "$client" 2>/dev/null
 	# Its senders, too, know nothing but that device.
-	end_flood && make_tap "$SLOTS" && set_up && start_watch &&
+	kill_flood
+	make_tap "$SLOTS" && set_up && start_watch &&
 		start_flood --keep-going --sender 2 --senders 2
 }
 
@@ -172,9 +179,7 @@ remove_namespace() {
 		>"$WORK/flood.log" 2>&1 &
 	flood=$!
 	ip netns exec "$other" "$RING" stopped "$TAP" 0 "$((10 * SECOND))" || return
-	kill -KILL "$flood"
-	wait "$flood" 2>/dev/null
-	flood=''
+	kill_flood
 	# And goes on taking what is there, while there is something.
 	ask resume && cleanup_ns "$other" && wait_for "$((10 * SECOND))" is_gone || return
 	kill -KILL "$client"
