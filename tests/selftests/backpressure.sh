@@ -43,7 +43,7 @@ flow() {
 
 # interrupted_flow SLOTS: at a rate that the ring fills by while the consumer is interrupted, and else not
 interrupted_flow() {
-	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_watch interrupt &&
+	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_interrupts &&
 		start_flood --rate 2000 --batch 1 --count "$(packets 2000)" && wait_for_flood && settle
 }
 

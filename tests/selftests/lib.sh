@@ -195,13 +195,19 @@ ask() {
 # end_client: drains, then tells what came
 end_client() {
 	local pid=$client
-	ask quit && client='' && wait "$pid" || { cat "$WORK/client.log"; return 1; }
+	ask quit && client='' && wait "$pid" && return
+	cat "$WORK/client.log"
+	return 1
 }
 
-# start_watch [interrupt]: of the client's rings
-start_watch() {
+# Of the client's rings.
+start_watch() { start_ring watch; }
+start_interrupts() { start_ring interrupt; }
+
+# start_ring COMMAND
+start_ring() {
 	local line=''
-	"$RING" "${1:-watch}" "$client" "$TAP" >"$WORK/watch" &
+	"$RING" "$1" "$client" "$TAP" >"$WORK/watch" &
 	watch=$!
 	read -rt "$((10 * PATIENCE))" -u "$FROM_WATCH" line
 	[ "$line" = watching ] || { echo "$line"; return 1; }
@@ -272,10 +278,9 @@ all_arrived() {
 # goes_on: waits until more has come through than had
 goes_on() {
 	local tx_packets
-	statistic tx_packets && wait_for "$((10 * SECOND))" more_than "$((tx_packets + 200))" || {
-		echo "nothing comes through any more"
-		return 1
-	}
+	statistic tx_packets && wait_for "$((10 * SECOND))" more_than "$((tx_packets + 200))" && return
+	echo "nothing comes through any more"
+	return 1
 }
 more_than() {
 	local tx_packets
@@ -300,6 +305,7 @@ settle() {
 	local tx_dropped name value
 	[[ $(<"$WORK/flood.json") =~ \"sent\":\ ([0-9]+) ]] && sent=${BASH_REMATCH[1]} || return
 	late=0
+	# shellcheck disable=SC2034 # conditions of account use it
 	wait_for "$SECOND" all_arrived || late=1
 	[ -z "$watch" ] || end_watch || return
 	[ -e "$WORK/watch.json" ] || echo '{}' >"$WORK/watch.json"

@@ -84,7 +84,7 @@ flow_through() {
 	make_tap "$SLOTS" && start_client --tap "$TAP" --backpressure --ring-size 64 --delay 1000 &&
 		start_watch && start_flood --keep-going --senders 4 || return
 	for qdisc in "$@" "$@"; do
-		set_discipline $qdisc && goes_on || { echo "at $qdisc"; return 1; }
+		set_discipline $qdisc && goes_on || return
 	done
 	# Anew, as what it has dropped so far does not count.
 	end_flood && until_quiet && tc qdisc del dev "$TAP" root && set_discipline $qdisc &&
@@ -100,7 +100,9 @@ shape() {
 }
 
 rate_is_kept() {
-	local rate=$((received * FRAME * 8 * 1000 / (milliseconds + 1)))
+	local rate
+	[ -n "${milliseconds:-}" ] || return "$NOT_SEEN"
+	rate=$((received * FRAME * 8 * 1000 / (milliseconds + 1)))
 	echo "$rate bit/s of $RATE"
 	((rate > RATE * 95 / 100 && rate < RATE * 105 / 100))
 }

@@ -17,6 +17,7 @@
 TURNS=5
 # Of a vhost device: what it has taken and not used it hands back, and what doesn't fit any more is
 # destroyed.
+# shellcheck disable=SC2034 # conditions of account use it
 VHOST_BATCH=64
 
 # read_frames N: from the tap, as they come

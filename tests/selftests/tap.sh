@@ -24,6 +24,7 @@ if modprobe ipvtap 2>/dev/null; then
 	KINDS+=('ipvtap mode l2' 'ipvtap mode l3')
 	STOPPED+=('ipvtap mode l2')
 fi
+other=''
 TAP=m0 STATISTICS=/sys/class/net/m0/statistics
 
 # make_device KIND...: and its node; a node in /dev may be another namespace's
