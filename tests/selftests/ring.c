@@ -48,19 +48,22 @@ struct watched_queue {
 	int producer;
 };
 
-static volatile sig_atomic_t ended;
-
-static void on_signal(int signal)
-{
-	ended = 1;
-}
+/* What ends it, from then on, only where it is asked for. */
+static sigset_t end_signals;
 
 static void end_by_signal(void)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	sigemptyset(&end_signals);
+	sigaddset(&end_signals, SIGTERM);
+	sigaddset(&end_signals, SIGINT);
+	sigprocmask(SIG_BLOCK, &end_signals, NULL);
+}
 
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGINT, &action, NULL);
+static bool is_ended(void)
+{
+	static const struct timespec now;
+
+	return sigtimedwait(&end_signals, NULL, &now) > 0;
 }
 
 /* Whether descriptor FD of a process is a file of that device. */
@@ -178,7 +181,7 @@ static int watch_device(const char *pid, const char *device, bool interrupts)
 	puts("watching");
 	fflush(stdout);
 
-	for (; !ended; looks++) {
+	for (; !is_ended(); looks++) {
 		for (unsigned int i = 0; i < count; i++) {
 			struct watched_queue *queue = &queues[i];
 			uint64_t now = now_ms();
@@ -245,8 +248,7 @@ static int redirect(const char *device, const char *to)
 	xdp_redirect(device, to);
 	puts("redirecting");
 	fflush(stdout);
-	while (!ended)
-		usleep(10000);
+	sigwaitinfo(&end_signals, NULL);
 	return 0;
 }
 
@@ -255,7 +257,8 @@ int main(int argc, char **argv)
 	const char *what = argc > 2 ? argv[1] : "";
 	const char *device = argv[2];
 
-	end_by_signal();
+	if (argc == 4)
+		end_by_signal();
 	if (argc == 4 && !strcmp(what, "watch"))
 		return watch_device(argv[2], argv[3], false);
 	if (argc == 4 && !strcmp(what, "interrupt"))
