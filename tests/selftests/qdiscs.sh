@@ -28,7 +28,7 @@ QDISCS=(
 	'fq'
 )
 SENDERS=(1 2 4 8)
-RINGS=(1 2 16 100)
+RINGS=(1 2 100)
 # What a shaper lets through, and frames that it can count. Its bucket makes up for a fifth of a second in
 # which a busy host lets nothing run.
 RATE=2000000 BURST=50000 PAYLOAD=1000 FRAME=1042
