@@ -28,6 +28,9 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long to wait after a refused send before it is done again.
 const REFUSED_DELAY: Duration = Duration::from_micros(50);
 
+/// The same if there is no way to the device.
+const NO_WAY_DELAY: Duration = Duration::from_millis(1);
+
 /// Source port of the first sender of `--bypass`; the kernel chooses without that.
 const BYPASS_PORT: u16 = 40000;
 
@@ -64,6 +67,14 @@ fn refused(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),
         Some(libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED)
+    )
+}
+
+/// Whether a send failed for want of a way to the device, which may come back.
+fn no_way(err: &io::Error) -> bool {
+    matches!(
+        err.raw_os_error(),
+        Some(libc::ENETDOWN | libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENODEV | libc::ENXIO)
     )
 }
 
@@ -339,6 +350,15 @@ impl Sender<'_> {
                         thread::sleep(REFUSED_DELAY);
                     }
                 }
+                Err(err) if self.args.keep_going && no_way(&err) => {
+                    // The device's own answer: the others come before there is a packet.
+                    if err.raw_os_error() == Some(libc::ENETDOWN) {
+                        self.account.down += 1;
+                    } else {
+                        self.account.refused += 1;
+                    }
+                    thread::sleep(NO_WAY_DELAY);
+                }
                 Err(err) => return Err(explain("send through", &self.args.dev, &err)),
             }
         }
@@ -375,6 +395,7 @@ pub fn flood(args: &FloodArgs) -> Result<()> {
                         id,
                         sent: 0,
                         refused: 0,
+                        down: 0,
                     },
                 };
                 scope.spawn(|| sender.run())
@@ -402,6 +423,7 @@ pub fn flood(args: &FloodArgs) -> Result<()> {
     let result = Sent {
         sent,
         refused: senders.iter().map(|sender| sender.refused).sum(),
+        down: senders.iter().map(|sender| sender.down).sum(),
         seconds,
         pps: rate(sent, seconds),
         senders,
@@ -454,5 +476,7 @@ mod tests {
         assert!(refused(&err(libc::EAGAIN)));
         assert!(!refused(&err(libc::ENETDOWN)));
         assert!(!refused(&err(libc::EMSGSIZE)));
+        assert!(no_way(&err(libc::ENETDOWN)));
+        assert!(!no_way(&err(libc::EPERM)));
     }
 }

@@ -35,7 +35,7 @@ pub fn interface_request(name: &str) -> ifreq {
 }
 
 /// Waits until one of the files can be read, for `timeout` at most. Returns whether one can.
-pub fn poll_in(files: &[File], timeout: Duration) -> Result<bool> {
+pub fn poll_in(files: &[&File], timeout: Duration) -> Result<bool> {
     let mut polled: Vec<pollfd> = files
         .iter()
         .map(|file| pollfd {
