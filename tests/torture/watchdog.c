@@ -80,6 +80,7 @@ static void watch_nothing(void)
 
 	for (i = 0; i < count; i++)
 		close(watched[i].fd);
+	memset(watched, 0, sizeof(watched));
 	count = 0;
 }
 
@@ -108,7 +109,6 @@ static int watch(char *words)
 	if (process != pid)
 		memset(before, 0, sizeof(before));
 	watch_nothing();
-	memset(watched, 0, sizeof(watched));
 	pid = process;
 	for (i = 0; i < MAX_QUEUES && (word = strtok(NULL, " ")); i++) {
 		int theirs = atoi(word);

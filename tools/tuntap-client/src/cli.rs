@@ -208,8 +208,9 @@ pub struct ForwardArgs {
                   was accepted all the same, so that sent = received + left over + dropped by the \
                   device + dropped by the qdisc. With --bypass the device's drops are reported to \
                   the sender, hence refused and sent again: there sent = received + left over.\n\n\
-                  With --keep-going a send that failed with ENETDOWN counts as `down`, not as `refused`: a \
-                  packet had been made for it, and was dropped. The others fail before.\n\n\
+                  With --keep-going a send that failed with ENETDOWN or EINVAL counts as `down`, not as \
+                  `refused`: a packet had been made for it, and was dropped as the link went down. The \
+                  others fail before. (Only with --batch 1 does the kernel tell of each.)\n\n\
                   SIGTERM or SIGINT stops sending and still gives the result.\n\n\
                   Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
 )]

@@ -74,8 +74,14 @@ fn refused(err: &io::Error) -> bool {
 fn no_way(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),
-        Some(libc::ENETDOWN | libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENODEV | libc::ENXIO)
-    )
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENODEV | libc::ENXIO)
+    ) || lost_packet(err)
+}
+
+/// Whether it failed after its packet had been made: the device is not up, or going down while the
+/// packet is on its way, so that it cannot have a neighbour.
+fn lost_packet(err: &io::Error) -> bool {
+    matches!(err.raw_os_error(), Some(libc::ENETDOWN | libc::EINVAL))
 }
 
 /// The packets that one system call sends.
@@ -351,8 +357,7 @@ impl Sender<'_> {
                     }
                 }
                 Err(err) if self.args.keep_going && no_way(&err) => {
-                    // The device's own answer: the others come before there is a packet.
-                    if err.raw_os_error() == Some(libc::ENETDOWN) {
+                    if lost_packet(&err) {
                         self.account.down += 1;
                     } else {
                         self.account.refused += 1;
