@@ -49,11 +49,12 @@ interrupted_flow() {
 
 none_while_full() {
 	account "interrupted > 0 && wakes > 0 && wakes_while_full == 0" \
-		"\$wakes_while_full of \$wakes wakes with the ring full, \$interrupted interrupts"
+		"\$wakes_while_full of \$wakes wakes with the ring full, which was filled in \$interrupted interrupts"
 }
 
-# It takes an fprobe, which not each kernel has.
-! grep -q ' register_fprobe$' /proc/kallsyms || INTERRUPTED=(1 2 3 16 32 100)
+# It takes an fprobe, which not each kernel has. (A ring of one slot that is not full is dry: there the
+# consumer has nothing to be interrupted in.)
+! grep -q ' register_fprobe$' /proc/kallsyms || INTERRUPTED=(2 3 16 32 100)
 
 plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3 + ${#INTERRUPTED[@]} * 3))
 for slots in "${RINGS[@]}"; do

@@ -14,8 +14,8 @@
  * first two print another at their end, of JSON: how often they looked and found
  * a queue stopped, for how many milliseconds at most a queue was stopped beside a
  * dry ring, with that ring; and, if the kernel has fprobes, how often a consumer
- * woke the first queue, how often that was with the ring full, and how often the
- * consumer was interrupted.
+ * woke the first queue, how often that was with the ring full, and in how many
+ * interrupts of the consumer its producer stopped the queue.
  *
  * An interrupt is as one of the hardware could be: it comes when the consumer has
  * freed slots and not yet looked at the queue, and lasts until the producer has
@@ -148,19 +148,24 @@ static bool watch_wakes(struct end end, const char *device)
 
 #define INTERRUPT_MS	100
 
-/* Of the first queue's consumer, if one comes by in that time. */
+/*
+ * Of the first queue's consumer, if one comes by in that time. Returns whether
+ * its producer has stopped the queue meanwhile.
+ */
 static bool interrupt(const char *device)
 {
 	uint64_t end = now_ms() + INTERRUPT_MS;
-	bool is_held = false;
+	bool is_held = false, was_stopped;
 
 	hold_next_consumer(test_device());
 	while (!is_held && now_ms() < end)
 		is_held = watched(test_device()).is_held;
+	was_stopped = is_stopped(device, 0);
 	if (is_held)
 		/* Not by a look at the ring, whose lock is held. */
 		while (!is_stopped(device, 0) && now_ms() < end)
 			usleep(50);
+	is_held &= !was_stopped && is_stopped(device, 0);
 	release_consumer(test_device());
 	return is_held;
 }
