@@ -12,7 +12,7 @@
 #    |             └─────────┴──────── wake ◀─────┘                        |
 #    +---------------------------------------------------------------------+
 #
-# SELFTESTS_RINGS=LIST is which rings.
+# SELFTESTS_RINGS=LIST is which rings, SELFTESTS_INTERRUPTED=LIST those of the interrupted consumer.
 
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -54,7 +54,8 @@ none_while_full() {
 
 # It takes an fprobe, which not each kernel has. (A ring of one slot that is not full is dry: there the
 # consumer has nothing to be interrupted in.)
-! grep -q ' register_fprobe$' /proc/kallsyms || INTERRUPTED=(2 3 16 32 100)
+! grep -q ' register_fprobe$' /proc/kallsyms ||
+	read -ra INTERRUPTED <<<"${SELFTESTS_INTERRUPTED-2 3 16 32 100}"
 
 plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3 + ${#INTERRUPTED[@]} * 3))
 for slots in "${RINGS[@]}"; do
