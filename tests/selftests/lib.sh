@@ -14,6 +14,7 @@
 # From the environment:
 #
 #    CONSUMER=stock|ours        whose vhost_net (default: ours)
+#    SELFTESTS_KERNEL=          its name, if it is not the target
 #    SELFTESTS_PERCENT=100      of the packets, for a kernel that is slow
 #    SELFTESTS_PATIENCE=5       a second is that long: on a machine without KVM all takes its time
 #    SELFTESTS_OURS=            our tuntap_ring.ko and vhost_net.ko where modprobe doesn't find them
@@ -29,7 +30,7 @@ CONSUMER=${CONSUMER:-ours}
 PERCENT=${SELFTESTS_PERCENT:-100}
 PATIENCE=${SELFTESTS_PATIENCE:-5}
 SECOND=$((1000 * PATIENCE)) # in ms, as the kernel's helpers take it
-SEEN=$RESULTS/selftests-$CONSUMER.txt
+SEEN=$RESULTS/selftests-${SELFTESTS_KERNEL:+$SELFTESTS_KERNEL-}$CONSUMER.txt
 
 TAP=tap0 GUEST=10.99.0.2 GUEST_MAC=02:00:00:00:00:02 HOST=10.99.0.1
 STATISTICS=/sys/class/net/$TAP/statistics
@@ -355,6 +356,7 @@ conserved() {
 }
 
 never_stalled() {
+	[ -n "${stalled:-}" ] || { echo "nobody watched"; return "$NOT_SEEN"; }
 	account "stalled < SECOND" "stopped beside a dry ring for \$stalled ms"
 }
 

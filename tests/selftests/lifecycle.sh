@@ -229,13 +229,18 @@ make_veth() {
 
 # A second sender, which nothing holds back, beside the first.
 redirect_to_ring() {
-	local pid
+	local pid status=0
 	make_veth || return
 	"$CLIENT" flood --sender 50 --to 10.98.0.2 --dev v1 --duration 3600 >"$WORK/second.log" 2>&1 &
 	pid=$!
-	with_redirect v0 "$TAP" goes_on && with_redirect v0 "$TAP" goes_on
+	for _ in 1 2; do
+		with_redirect v0 "$TAP" goes_on || status=1
+	done
 	kill -TERM "$pid"
-	wait "$pid" && ip link del v0
+	wait "$pid" && ip link del v0 && ask status || return
+	# Those of the second sender came by no other way.
+	[[ $answer =~ \"id\":50,\"received\":[1-9] ]] || { echo "nothing of sender 50: $answer"; return 1; }
+	return "$status"
 }
 
 # check_all NAME COMMAND...: all that is promised of a disturbance, if it is one above or beside the ring:
