@@ -94,6 +94,11 @@ build_unit() {
 		KBUILD_EXTRA_SYMBOLS="$folder/modules/Module.symvers"
 }
 
+# is_consumer NAME: whose vhost_net is tested
+is_consumer() {
+	[[ $1 =~ ^(stock|ours)$ ]] || die "CONSUMER=$1 is neither stock nor ours"
+}
+
 # The host's own sources, as: mirror, and the options that it needs.
 host_mirror() {
 	if [ -n "${DEBIAN_MIRROR:-}" ]; then
