@@ -238,11 +238,19 @@ end_flood() {
 	kill -TERM "$flood" && wait_for_flood
 }
 
+# One that has an end comes to it, unless its queue stays stopped.
 wait_for_flood() {
-	local pid=$flood
+	local pid=$flood over=0
+	wait_for "$((10 * SECOND))" flood_is_over || {
+		echo "the flood does not come to its end"
+		over=1
+		kill -TERM "$pid"
+	}
 	flood=''
 	wait "$pid" || { cat "$WORK/flood.log"; return 1; }
+	return "$over"
 }
+flood_is_over() { ! kill -0 "$flood" 2>/dev/null; }
 
 # until_queue stopped|running [QUEUE]
 until_queue() {
@@ -260,6 +268,8 @@ run() {
 	rm -f "$WORK/watch.json" "$WORK/flood.json"
 	"$@" && return
 	echo "# failed: $*"
+	# With what is known of the ring.
+	[ -z "$watch" ] || ! end_watch || sed 's/^/# /' "$WORK/watch.json"
 	kill_all
 }
 
