@@ -133,8 +133,9 @@ pub(crate) unsafe fn agrees(
     // SAFETY: The getter's result is the socket of the open file; it has a `struct sock` whose
     // protocol says how large the whole is.
     let object_size = unsafe {
-        let sock = addr_of!((*socket).sk).read();
-        let proto = addr_of!((*sock).__sk_common.skc_prot).read();
+        // Its first member, by the C header's own promise.
+        let sock = addr_of!((*socket).sk).read().cast::<bindings::sock_common>();
+        let proto = addr_of!((*sock).skc_prot).read();
         addr_of!((*proto).obj_size).read()
     };
     object_size as usize == size
