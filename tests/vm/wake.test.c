@@ -167,7 +167,7 @@ TEST_F(wake, full_ring_stops)
  * freed is counted from mark to mark: those are a power of two apart, about
  * eight in the ring.
  */
-TEST_F(wake, at_half_or_dry)
+TEST_F_TIMEOUT(wake, at_half_or_dry, 120)
 {
 	int size = variant->size, freed, step = size > 100 ? size / 10 + 1 : 1;
 	struct tuntap_ring_test_ring ring;
