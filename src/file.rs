@@ -134,7 +134,9 @@ pub(crate) unsafe fn agrees(
     // protocol says how large the whole is.
     let object_size = unsafe {
         // Its first member, by the C header's own promise.
-        let sock = addr_of!((*socket).sk).read().cast::<bindings::sock_common>();
+        let sock = addr_of!((*socket).sk)
+            .read()
+            .cast::<bindings::sock_common>();
         let proto = addr_of!((*sock).skc_prot).read();
         addr_of!((*proto).obj_size).read()
     };
