@@ -24,7 +24,7 @@ void tuntap_ring_helper_announce(const void *place, size_t size, bool write, boo
 			     (marked ? KCSAN_ACCESS_ATOMIC : 0));
 }
 
-/* Those of C, which KCSAN is told of: it plays at reordering between them. */
+/* Those of C, which KCSAN is told of. */
 void tuntap_ring_helper_smp_mb(void)
 {
 	/* What it pairs with, its Rust caller says. */

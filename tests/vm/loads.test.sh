@@ -14,6 +14,8 @@
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/ktap.sh
 . /src/tests/ktap.sh
+# shellcheck source=tests/kmemleak.sh
+. /src/tests/kmemleak.sh
 # shellcheck source=scripts/vhost.sh
 . /src/scripts/vhost.sh
 
@@ -22,7 +24,6 @@ PACKETS=500
 CLIENT=/src/build/tools/release/tuntap-client
 MODULES=("$@")
 WORK=$(mktemp -d)
-KMEMLEAK=/sys/kernel/debug/kmemleak
 # What may differ by chance, such as pages of caches that grow, and a KiB a round: less than that is
 # kmemleak's to find.
 SLACK_KIB=$((512 + ROUNDS))
@@ -125,12 +126,6 @@ no_files() {
 	left=$(find /sys /proc/sys -name '*tuntap*ring*' 2>/dev/null)
 	echo "$left"
 	[ -z "$left" ]
-}
-
-no_leaks() {
-	# What is younger than some seconds is not reported.
-	echo scan >"$KMEMLEAK" && sleep 6 && echo scan >"$KMEMLEAK" || return
-	! grep . "$KMEMLEAK"
 }
 
 rmmod vhost_net tuntap_ring_test tuntap_ring 2>/dev/null
