@@ -363,7 +363,8 @@ impl Guest<'_> {
     }
 
     /// Runs a step with vhost off some queues, and with all taken that it had delivered, so that what
-    /// comes from a file by another way afterwards is in order. Then vhost is on again where it was.
+    /// comes from a file by another way afterwards is in order. Then vhost is on again where it was, unless
+    /// the step failed.
     fn without_vhost(
         &mut self,
         queues: &[usize],
