@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use libc::{c_char, c_int, c_short, c_uint, ifreq};
-use vmm_sys_util::ioctl::ioctl_with_mut_ref;
+use libc::{c_char, c_int, c_short, ifreq};
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 
 /// A full ring stops the queue instead of dropping: 0x0080 in the kernel's
 /// include/uapi/linux/if_tun.h. The libc crate does not have it.
@@ -127,7 +127,7 @@ pub fn interface_name(text: &str) -> Result<String, String> {
 
 /// Whether there is a tap of that name that was made for several queues: it wants the flag from
 /// those who open one of them, too.
-fn has_many_queues(name: &str) -> bool {
+pub fn has_many_queues(name: &str) -> bool {
     fs::read_to_string(format!("/sys/class/net/{name}/tun_flags"))
         .is_ok_and(|flags| parse_flags(&flags) & libc::IFF_MULTI_QUEUE != 0)
 }
@@ -177,7 +177,7 @@ fn attach(file: &File, name: &str, flags: c_int) -> io::Result<String> {
 fn check_flags(file: &File, name: &str, flags: c_int) -> Result<()> {
     let mut request: ifreq = interface_request("");
     // SAFETY: The ioctl writes one ifreq, which is what it is given.
-    result(unsafe { ioctl_with_mut_ref(file, libc::TUNGETIFF as c_uint as _, &mut request) })
+    result(unsafe { ioctl_with_mut_ref(file, libc::TUNGETIFF as _, &mut request) })
         .context("TUNGETIFF")?;
     // SAFETY: It was zero to begin with, and the ioctl sets the flags.
     let set = c_int::from(unsafe { request.ifr_ifru.ifru_flags } as u16);
@@ -186,6 +186,16 @@ fn check_flags(file: &File, name: &str, flags: c_int) -> Result<()> {
         "{name} is open elsewhere without the flags {flags:#06x}, and keeps {set:#06x} \
          (cure: end whoever else has it open)"
     );
+    Ok(())
+}
+
+/// Detaches a file from its queue, which it keeps for itself; packets go to the others.
+pub fn detach(file: &File) -> Result<()> {
+    let mut request: ifreq = interface_request("");
+    request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as c_short;
+    // SAFETY: The ioctl reads one ifreq, which is what it is given.
+    result(unsafe { ioctl_with_ref(file, libc::TUNSETQUEUE as _, &request) })
+        .context("TUNSETQUEUE")?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 mod placeholders;
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -12,6 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use clap::{ArgGroup, Parser};
@@ -69,8 +71,13 @@ struct Cli {
     #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
     vhost: PathBuf,
 
+    /// Run nothing: keep the flag on a tap with `multi_queue` for others, such as libvirt, that open
+    /// several queues of it by name; until a signal ends it
+    #[arg(long, conflicts_with_all = ["device", "queues", "vhost", "command"])]
+    hold: bool,
+
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "hold", value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -126,8 +133,27 @@ fn inherit(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
+/// Keeps a queue of the device open, but detached, so that no packet comes to it. As long as it is,
+/// the kernel takes no flags from those who attach more of them.
+fn hold(name: &str) -> Result<Infallible> {
+    ensure!(
+        tuntap_device::has_many_queues(name),
+        "{name} is no tap with several queues (cure: ip tuntap add dev {name} mode tap multi_queue)"
+    );
+    let tap = Queues::open(Source::Name(name), 1, true)?;
+    tuntap_device::detach(&tap.files[0]).with_context(|| format!("cannot detach from {name}"))?;
+    loop {
+        thread::park();
+    }
+}
+
 fn main() -> ExitCode {
-    let prepared = match prepare(&Cli::parse()) {
+    let cli = Cli::parse();
+    let prepared = match &cli.tap {
+        Some(name) if cli.hold => hold(name).map(|never| match never {}),
+        _ => prepare(&cli),
+    };
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(err) => {
             eprintln!("tuntap-run: {err:#}");
@@ -189,6 +215,21 @@ mod tests {
         let cli = parse("--tap tap0 -- qemu --tap tap1 --help %fd").unwrap();
         assert_eq!(cli.tap.as_deref(), Some("tap0"));
         assert_eq!(cli.command, ["qemu", "--tap", "tap1", "--help", "%fd"]);
+    }
+
+    #[test]
+    fn a_flag_that_is_held() {
+        assert!(parse("--tap tap0 --hold").unwrap().hold);
+        for bad in [
+            "--hold",
+            "--device /dev/tap7 --hold",
+            "--tap tap0 --queues 2 --hold",
+            "--tap tap0 --hold -- qemu %fd",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let err = hold("nonexistent").unwrap_err().to_string();
+        assert!(err.contains("multi_queue"), "{err}");
     }
 
     /// Nothing is opened for a command that would not use it.
