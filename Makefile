@@ -26,12 +26,15 @@ client: ## build the client, a guest without a VM (45 s)
 test-%: ## run one suite: a folder below tests/
 	@scripts/test $*
 
+torture: ## do to a device under traffic all that can be done, at random (SECONDS=60 SEED= CONSUMER=ours BED=guest)
+	@tests/torture/torture
+
 ##@ Measuring
 
 bench: ## run every benchmark, and end with one table of goals (18 min; BENCH=full 3 h)
 	@bench/run
 
-bench-%: ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)
+bench-%: bench/%/run ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)
 	@bench/$*/run
 
 ##@ Tidying
@@ -45,5 +48,5 @@ clean-cache: ## remove the build root and all that was downloaded
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: demo test modules client bench clean clean-cache help
+.PHONY: demo test modules client torture bench clean clean-cache help
 SHELL := /bin/bash

@@ -15,6 +15,34 @@ die() {
 	exit 1
 }
 
+# usage: prints the header of the script that runs, and ends it
+usage() {
+	awk 'NR > 3 { if (!sub(/^# ?/, "")) exit; print }' "$0" >&2
+	exit 2
+}
+
+# value OPTION [VALUE]: prints it, if there is one
+value() {
+	[ $# -ge 2 ] || die "$1 takes a value"
+	printf '%s\n' "$2"
+}
+
+# number OPTION [VALUE]: prints it, if it is a whole number above 0
+number() {
+	[[ ${2:-} =~ ^[1-9][0-9]*$ ]] || die "$1 takes a whole number above 0, not '${2:-}'"
+	echo "$2"
+}
+
+# size OPTION [VALUE]: prints it, if it is a size of memory
+size() {
+	[[ ${2:-} =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 takes a size such as 512M or 2G, not '${2:-}'"
+	echo "$2"
+}
+
+# What comes from the environment is looked at before anything is done.
+[[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"
+[ "${BENCH:-full}" = full ] || die "BENCH=$BENCH is not 'full', the only value it has"
+
 # step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took. The command
 # may say on descriptor 3 how far it is.
 step() {

@@ -55,7 +55,8 @@ void tuntap_ring_helper_local_bh_enable(void)
  */
 void tuntap_ring_helper_spin_lock(spinlock_t *lock)
 {
-#if defined(CONFIG_SMP) && !defined(CONFIG_PREEMPT_RT) && !defined(CONFIG_GENERIC_LOCKBREAK)
+#if defined(CONFIG_SMP) && !defined(CONFIG_PREEMPT_RT) && \
+	!defined(CONFIG_GENERIC_LOCKBREAK) && !defined(CONFIG_DEBUG_SPINLOCK)
 	__raw_spin_lock(&lock->rlock);
 #else
 	spin_lock(lock);

@@ -71,7 +71,7 @@ build-id)
 	cat "$scratch/note"
 	;;
 types)
-	if ${OBJDUMP:-objdump} -h -j .BTF "$scratch/object" >/dev/null 2>&1; then
+	if ${OBJDUMP:-objdump} -h "$scratch/object" | grep -q ' \.BTF '; then
 		base=
 		if [ "$file" != "$vmlinux" ]; then
 			[ -n "$vmlinux" ] || fail "$file has BTF, but no vmlinux was found that it builds on (install the kernel's headers)"

@@ -10,6 +10,7 @@
  *  +------------------------------------------------------------+
  */
 
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include "kselftest_harness.h"
 #include "util.h"
@@ -162,6 +163,51 @@ TEST_F(device, deleted)
 	for (int i = 0; i < ARRAY_SIZE(most); i++)
 		EXPECT_EQ(0, consume(self->end, most[i], NULL, 0));
 	EXPECT_EQ(0, look_at_ring(self->end).occupied);
+}
+
+/* Consumes without an end, until told to. */
+struct consumer {
+	struct end end;
+	bool ends;
+	int wrong;
+};
+
+static void *consume_on(void *arg)
+{
+	struct consumer *consumer = arg;
+	int taken;
+
+	while (!__atomic_load_n(&consumer->ends, __ATOMIC_RELAXED)) {
+		taken = consume(consumer->end, 64, NULL, 0);
+		if (taken < 0 || taken > 64)
+			consumer->wrong = taken;
+	}
+	return NULL;
+}
+
+/* It unregisters while a consumer is in the call. */
+TEST_F(device, deleted_meanwhile)
+{
+	struct consumer consumer = { .end = self->end };
+	struct sender sender;
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, consume_on, &consumer));
+	for (int round = 0; round < 20; round++) {
+		if (round) {
+			tun_attach(self->end.fd, DEVICE, variant->flags);
+			set_txqueuelen(DEVICE, SIZE);
+			set_up(DEVICE, true);
+		}
+		sender_open(&sender, DEVICE);
+		send_frames(&sender, 0, 2 * SIZE);
+		run("ip link delete " DEVICE);
+		sender_close(&sender);
+	}
+	__atomic_store_n(&consumer.ends, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, consumer.wrong);
+	EXPECT_EQ(0, consume(self->end, 64, NULL, 0));
 }
 
 /* And takes another one after that. */

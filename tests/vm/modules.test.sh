@@ -84,7 +84,26 @@ unloads_while_traced() {
 	modprobe tuntap_ring && [ "$(cat $events/enable)" = 0 ] && unloads tuntap_ring
 }
 
-plan 22
+# refused_by_kernel PARAMETER=VALUE: it is no value of that type
+refused_by_kernel() {
+	fails modprobe tuntap_ring "$1" && fails is_loaded tuntap_ring &&
+		dmesg | grep -qF "tuntap_ring: \`${1#*=}' invalid for parameter \`${1%%=*}'"
+}
+
+# An unknown one is the kernel's to pass over, which says so.
+passes_over() {
+	takes "$1" && dmesg | grep -qF "tuntap_ring: unknown parameter '${1%%=*}' ignored"
+}
+
+# Set at load only: nothing in sysfs that could be written to.
+no_parameter_in_sysfs() {
+	modprobe tuntap_ring wake_after=75 &&
+		fails test -e /sys/module/tuntap_ring/parameters/wake_after &&
+		fails test -e /sys/module/tuntap_ring/parameters/qdisc_on_sender &&
+		rmmod tuntap_ring
+}
+
+plan 29
 check "a user keeps tuntap_ring loaded" refuses_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
@@ -99,6 +118,14 @@ check "qdisc_on_sender=1" takes qdisc_on_sender=1
 for value in 0 101 255; do
 	check "wake_after=$value is refused" refuses_value "wake_after=$value"
 done
+for value in 256 -1 half; do
+	check "wake_after=$value is refused by the kernel" refused_by_kernel "wake_after=$value"
+done
+for value in 2 maybe; do
+	check "qdisc_on_sender=$value is refused by the kernel" refused_by_kernel "qdisc_on_sender=$value"
+done
+check "an unknown parameter is passed over" passes_over wake_before=1
+check "no parameter can be written through sysfs" no_parameter_in_sysfs
 check "vhost_net is ours" is_from_updates vhost_net
 check "vhost_net pulls tuntap_ring in" pulls_in vhost_net tuntap_ring
 check "vhost_net uses tuntap_ring" uses vhost_net tuntap_ring

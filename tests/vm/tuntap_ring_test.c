@@ -14,6 +14,7 @@
 #include <linux/if_tun.h>
 #include <linux/jiffies.h>
 #include <linux/kallsyms.h>
+#include <linux/kprobes.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -47,10 +48,12 @@ struct test {
 	struct file *file;
 	struct ptr_ring *ring;
 	struct netdev_queue *queue;
+	bool all_consumers;
 	struct fprobe wake;
 	atomic_t wakes;
 	atomic_t wakes_while_full;
 	struct fprobe between;
+	struct kprobe before_look;
 	atomic_t hold;
 };
 
@@ -217,13 +220,20 @@ static int look_at_queue(struct tuntap_ring_test_queue *arg, bool stop)
 	return 0;
 }
 
-/* Whether code of tuntap_ring is at an address. */
-static bool is_tuntap_ring(unsigned long address)
+#if defined(CONFIG_FPROBE) && defined(CONFIG_KPROBES)
+/*
+ * Whether the code at an address is that of a consumer: of tuntap_ring, or, if
+ * so wanted, what vhost_net of 7.3 or read() call instead.
+ */
+static bool is_consumer(const struct test *test, unsigned long address)
 {
 	char symbol[KSYM_SYMBOL_LEN];
 
 	sprint_symbol(symbol, address);
-	return strstr(symbol, "[tuntap_ring]");
+	return strstr(symbol, "[tuntap_ring]") ||
+	       (test->all_consumers && (strstr(symbol, "tun_wake_queue") ||
+					strstr(symbol, "tun_do_read") ||
+					strstr(symbol, "tun_ring_consume")));
 }
 
 /* On entry of what wakes a queue, here or for another CPU. */
@@ -235,7 +245,7 @@ static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 
 	queue = (struct netdev_queue *)ftrace_regs_get_argument(regs, 0);
 	if (queue != test->queue || !netif_tx_queue_stopped(queue) ||
-	    !is_tuntap_ring(ret_ip))
+	    !is_consumer(test, ret_ip))
 		return 0;
 	atomic_inc(&test->wakes);
 	/* By a consumer, which holds both locks. */
@@ -244,21 +254,56 @@ static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 	return 0;
 }
 
-/* On entry of what a consumer calls between its two holds of the lock. */
-static int on_between(struct fprobe *probe, unsigned long entry_ip,
-		      unsigned long ret_ip, struct ftrace_regs *regs,
-		      void *data)
+static void hold(struct test *test)
 {
-	struct test *test = container_of(probe, struct test, between);
 	unsigned long end = jiffies + HOLD_TIMEOUT;
 
 	if (atomic_cmpxchg(&test->hold, HOLD_NEXT, HOLD_HELD) != HOLD_NEXT)
-		return 0;
+		return;
 	while (atomic_read(&test->hold) == HOLD_HELD &&
 	       time_before(jiffies, end))
 		cpu_relax();
 	atomic_set(&test->hold, HOLD_NONE);
+}
+
+/*
+ * On entry of what a consumer calls between its two holds of the lock; or, of
+ * the kernel's own, before it looks at the queue.
+ */
+static int on_between(struct fprobe *probe, unsigned long entry_ip,
+		      unsigned long ret_ip, struct ftrace_regs *regs,
+		      void *data)
+{
+	hold(container_of(probe, struct test, between));
 	return 0;
+}
+
+/* On entry of what ours calls before it looks, which ftrace does not know. */
+static int on_before_look(struct kprobe *probe, struct pt_regs *regs)
+{
+	hold(container_of(probe, struct test, before_look));
+	return 0;
+}
+
+/* A kernel built by clang has that function inline, so it is held nowhere. */
+static int register_between(struct test *test, bool all_consumers)
+{
+	const char **symbol = (const char *[]) {
+		all_consumers ? "tun_wake_queue" :
+				"tuntap_ring_helper_local_bh_disable",
+	};
+	int err;
+
+	test->between.entry_handler = on_between;
+	err = register_fprobe_syms(&test->between, symbol, 1);
+	if (err || !all_consumers)
+		return err;
+	test->before_look.symbol_name = "rust_helper_rcu_read_lock";
+	test->before_look.pre_handler = on_before_look;
+	err = register_kprobe(&test->before_look);
+	if (err)
+		unregister_fprobe(&test->between);
+	return err;
 }
 
 static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
@@ -268,8 +313,6 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 		"netif_tx_wake_queue",
 		"tuntap_ring_wake_on",
 	};
-	static const char *const between =
-		"tuntap_ring_helper_local_bh_disable";
 	struct netdev_queue *queue;
 	struct ptr_ring *ring;
 	int err;
@@ -293,12 +336,12 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 
 	test->queue = queue;
 	test->ring = ring;
+	test->all_consumers = arg->all_consumers;
 	test->wake.entry_handler = on_wake;
 	err = register_fprobe_syms(&test->wake, wakes, 2);
 	if (err)
 		return err;
-	test->between.entry_handler = on_between;
-	err = register_fprobe_syms(&test->between, (const char **)&between, 1);
+	err = register_between(test, arg->all_consumers);
 	if (err) {
 		unregister_fprobe(&test->wake);
 		return err;
@@ -307,6 +350,25 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 	test->file = get_file(fd_file(f));
 	return 0;
 }
+
+static void unwatch(struct test *test)
+{
+	if (test->all_consumers)
+		unregister_kprobe(&test->before_look);
+	unregister_fprobe(&test->between);
+	unregister_fprobe(&test->wake);
+	fput(test->file);
+}
+#else
+static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
+{
+	return -EOPNOTSUPP;
+}
+
+static void unwatch(struct test *test)
+{
+}
+#endif
 
 static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
@@ -378,11 +440,8 @@ static int test_release(struct inode *inode, struct file *file)
 {
 	struct test *test = file->private_data;
 
-	if (test->file) {
-		unregister_fprobe(&test->between);
-		unregister_fprobe(&test->wake);
-		fput(test->file);
-	}
+	if (test->file)
+		unwatch(test);
 	kfree(test);
 	return 0;
 }

@@ -97,20 +97,22 @@ struct tuntap_ring_test_queue {
 
 /**
  * struct tuntap_ring_test_watch - what to watch, for as long as the file of
- *	/dev/tuntap-ring-test is open
+ *	/dev/tuntap-ring-test is open; needs a kernel with fprobes and kprobes
  * @fd: the file whose ring it is
  * @kind: its driver
  * @queue: the queue that the ring's consumer wakes
+ * @all_consumers: not only tuntap_ring, but also the kernel's own
  */
 struct tuntap_ring_test_watch {
 	__s32 fd;
 	__u32 kind;
 	struct tuntap_ring_test_queue queue;
+	__u32 all_consumers;
 };
 
 /**
  * struct tuntap_ring_test_watched - what was seen
- * @wakes: how often tuntap_ring woke the queue when it was stopped
+ * @wakes: how often a consumer woke the queue when it was stopped
  * @wakes_while_full: how often the ring was full by then
  * @is_held: whether a consumer is being held, see TUNTAP_RING_TEST_HOLD
  */
@@ -130,7 +132,8 @@ struct tuntap_ring_test_watched {
 #define TUNTAP_RING_TEST_WATCHED _IOR('!', 5, struct tuntap_ring_test_watched)
 /*
  * Holds the next consumer that has decided for a wake and let go of the ring,
- * before it takes both locks; until it is released, or for some seconds.
+ * before it takes both locks; or, with @all_consumers, one that has freed slots,
+ * before it looks at the queue. Until it is released, or for some seconds.
  */
 #define TUNTAP_RING_TEST_HOLD	_IO('!', 6)
 #define TUNTAP_RING_TEST_RELEASE _IO('!', 7)

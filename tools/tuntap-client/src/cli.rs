@@ -64,6 +64,14 @@ pub enum Command {
                   nothing comes for --idle, then vhost is detached and what it left in the ring is \
                   read from the tap and counted as `leftover`. Another signal cuts either short. \
                   --stop-after and --duration stop at once, without going on until it is idle.\n\n\
+                  With --control each line of standard input is a command, which is answered by one \
+                  line on standard output: `ok`, `ok DATA` or `error TEXT`; the result is printed to \
+                  standard error then. The commands: `pause` and `resume` taking frames; `delay \
+                  MICROSECONDS`, as --delay; `detach Q` and `attach Q`, a queue of the device; `backend \
+                  Q off` and `backend Q on`, vhost off that queue and on; `swap A B`, so that two \
+                  queues' vhost devices change their files; `read Q N`, up to N frames from a queue \
+                  that vhost is off, which tells how many there were; `reopen`, all files closed and \
+                  opened anew; `status`, what came so far, as JSON; `quit`, which is as a signal.\n\n\
                   Exit status: 0 when the run went through (whatever was counted), 1 on an error, \
                   2 on wrong usage."
 )]
@@ -108,6 +116,10 @@ pub struct ReceiveArgs {
     /// Do not drain on a signal: stop at once
     #[arg(long)]
     pub no_drain: bool,
+
+    /// Take commands from standard input, and answer each on standard output
+    #[arg(long)]
+    pub control: bool,
 
     /// Create this file when all is set up and the buffers are posted
     #[arg(long, value_name = "FILE")]
@@ -196,6 +208,9 @@ pub struct ForwardArgs {
                   was accepted all the same, so that sent = received + left over + dropped by the \
                   device + dropped by the qdisc. With --bypass the device's drops are reported to \
                   the sender, hence refused and sent again: there sent = received + left over.\n\n\
+                  With --keep-going a send that failed with ENETDOWN or EINVAL counts as `down`, not as \
+                  `refused`: a packet had been made for it, and was dropped as the link went down. The \
+                  others fail before. (Only with --batch 1 does the kernel tell of each.)\n\n\
                   SIGTERM or SIGINT stops sending and still gives the result.\n\n\
                   Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
 )]
@@ -246,6 +261,10 @@ pub struct FloodArgs {
     /// Send around the qdisc, with packet sockets and PACKET_QDISC_BYPASS
     #[arg(long, requires = "dst_mac")]
     pub bypass: bool,
+
+    /// Do a send again, too, that fails because the link is down, or the route or the device gone
+    #[arg(long, conflicts_with = "bypass")]
+    pub keep_going: bool,
 
     /// Destination MAC address for --bypass
     #[arg(long, value_name = "MAC", requires = "bypass")]
@@ -311,7 +330,8 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a whole number up to 60000".into())
 }
 
-fn microseconds(text: &str) -> Result<Duration, String> {
+/// Reads a time that is given in microseconds.
+pub fn microseconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .filter(|microseconds| *microseconds <= 1_000_000)
@@ -408,6 +428,10 @@ mod tests {
             ("--sender 65534 --senders 2", "--sender 65535 --senders 2"),
             ("--sndbuf 4096", "--sndbuf 0"),
             ("--bypass --dst-mac 02:00:00:00:00:02", "--bypass"),
+            (
+                "--keep-going",
+                "--keep-going --bypass --dst-mac 02:00:00:00:00:02",
+            ),
             ("", "--dst-mac 02:00:00:00:00:02"),
         ] {
             assert!(flood(&format!("--count 1 {good}")).is_ok(), "{good}");

@@ -28,6 +28,9 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long to wait after a refused send before it is done again.
 const REFUSED_DELAY: Duration = Duration::from_micros(50);
 
+/// The same if there is no way to the device.
+const NO_WAY_DELAY: Duration = Duration::from_millis(1);
+
 /// Source port of the first sender of `--bypass`; the kernel chooses without that.
 const BYPASS_PORT: u16 = 40000;
 
@@ -65,6 +68,20 @@ fn refused(err: &io::Error) -> bool {
         err.raw_os_error(),
         Some(libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED)
     )
+}
+
+/// Whether a send failed for want of a way to the device, which may come back.
+fn no_way(err: &io::Error) -> bool {
+    matches!(
+        err.raw_os_error(),
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENODEV | libc::ENXIO)
+    ) || lost_packet(err)
+}
+
+/// Whether it failed after its packet had been made: the device is not up, or going down while the
+/// packet is on its way, so that it cannot have a neighbour.
+fn lost_packet(err: &io::Error) -> bool {
+    matches!(err.raw_os_error(), Some(libc::ENETDOWN | libc::EINVAL))
 }
 
 /// The packets that one system call sends.
@@ -339,6 +356,14 @@ impl Sender<'_> {
                         thread::sleep(REFUSED_DELAY);
                     }
                 }
+                Err(err) if self.args.keep_going && no_way(&err) => {
+                    if lost_packet(&err) {
+                        self.account.down += 1;
+                    } else {
+                        self.account.refused += 1;
+                    }
+                    thread::sleep(NO_WAY_DELAY);
+                }
                 Err(err) => return Err(explain("send through", &self.args.dev, &err)),
             }
         }
@@ -375,6 +400,7 @@ pub fn flood(args: &FloodArgs) -> Result<()> {
                         id,
                         sent: 0,
                         refused: 0,
+                        down: 0,
                     },
                 };
                 scope.spawn(|| sender.run())
@@ -402,6 +428,7 @@ pub fn flood(args: &FloodArgs) -> Result<()> {
     let result = Sent {
         sent,
         refused: senders.iter().map(|sender| sender.refused).sum(),
+        down: senders.iter().map(|sender| sender.down).sum(),
         seconds,
         pps: rate(sent, seconds),
         senders,
@@ -454,5 +481,7 @@ mod tests {
         assert!(refused(&err(libc::EAGAIN)));
         assert!(!refused(&err(libc::ENETDOWN)));
         assert!(!refused(&err(libc::EMSGSIZE)));
+        assert!(no_way(&err(libc::ENETDOWN)));
+        assert!(!no_way(&err(libc::EPERM)));
     }
 }

@@ -4,6 +4,7 @@
 //! forwards between two taps; and sends such packets.
 
 mod cli;
+mod control;
 mod flood;
 mod forward;
 mod memory;

@@ -6,7 +6,8 @@
 //! checks their frames and hands the buffers out again; only when a round finds nothing does it
 //! ask vhost for signals and sleep.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, BufReader, IsTerminal, Stdout};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use vm_memory::GuestAddress;
 
 use crate::cli::ReceiveArgs;
+use crate::control::{Command, Control};
 use crate::memory::{BUFFER_LEN, GuestRam, PAGE, buffers_memory};
 use crate::packet::{PARSE_LEN, parse};
 use crate::report::{self, End, Received, rate};
@@ -47,6 +49,7 @@ struct Counts {
     tracker: Tracker,
     numbered: u64,
     strays: u64,
+    read: u64,
     leftover: u64,
     /// When numbered packets came.
     numbered_span: Span,
@@ -81,7 +84,7 @@ impl Counts {
         }
     }
 
-    fn report(&self, queues: &[Queue], end: End) -> Received {
+    fn report(&self, queues: &[Queue], end: Option<End>) -> Received {
         let tracker = &self.tracker;
         let senders: Vec<_> = tracker
             .senders()
@@ -102,6 +105,7 @@ impl Counts {
             frames: self.frames(),
             numbered: self.numbered,
             strays: self.strays,
+            read: self.read,
             gaps: tracker.total(|sender| sender.gaps()),
             reorders: tracker.total(|sender| sender.reorders),
             duplicates: tracker.total(|sender| sender.duplicates),
@@ -135,11 +139,15 @@ struct Queue {
     /// Buffers that still belong to the frame that came last.
     continued: u16,
     frames: u64,
+    /// Which file of the tap vhost works on.
+    file: usize,
+    /// Whether it does.
+    on: bool,
 }
 
 impl Queue {
     /// Sets up a vhost device and posts all buffers to it.
-    fn new(args: &ReceiveArgs, ram: &Rc<GuestRam>) -> Result<Self> {
+    fn new(args: &ReceiveArgs, ram: &Rc<GuestRam>, file: usize) -> Result<Self> {
         let pair = QueuePair::open(&args.driver.vhost, ram, args.driver.ring_size)?;
         let size = u64::from(args.driver.ring_size) * u64::from(BUFFER_LEN);
         let mut queue = Self {
@@ -147,6 +155,8 @@ impl Queue {
             buffers: ram.allocate(size, PAGE)?,
             continued: 0,
             frames: 0,
+            file,
+            on: false,
             pair,
         };
         for id in 0..args.driver.ring_size {
@@ -166,6 +176,28 @@ impl Queue {
 
     fn buffer(&self, id: u16) -> GuestAddress {
         GuestAddress(self.buffers.0 + u64::from(id) * u64::from(BUFFER_LEN))
+    }
+
+    /// Puts vhost on the tap.
+    fn attach(&mut self, tap: &Tap) -> Result<()> {
+        self.pair
+            .attach(tap.file(self.file)?)
+            .with_context(|| format!("cannot attach vhost to {}", tap.name))?;
+        self.on = true;
+        Ok(())
+    }
+
+    /// Takes vhost off the tap.
+    fn detach(&mut self) -> Result<()> {
+        self.pair.detach()?;
+        self.on = false;
+        Ok(())
+    }
+
+    /// Takes all that vhost has delivered.
+    fn serve_all(&mut self, batch: u16, counts: &mut Counts) -> Result<()> {
+        while self.serve(batch, counts)? > 0 {}
+        Ok(())
     }
 
     /// Takes up to `batch` used buffers and hands them out again. Returns how many.
@@ -249,7 +281,11 @@ impl Meter {
 
 struct Guest<'a> {
     args: &'a ReceiveArgs,
+    tap: Tap,
     stop: Stop,
+    control: Option<Control<Stdout>>,
+    paused: bool,
+    delay: Duration,
     waiter: Waiter,
     queues: Vec<Queue>,
     counts: Counts,
@@ -285,6 +321,136 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// Does what came as commands. Returns whether one was to end.
+    fn obey_all(&mut self) -> Result<bool> {
+        // Out of the guest while commands change that.
+        let Some(mut control) = self.control.take() else {
+            return Ok(false);
+        };
+        let mut quit = false;
+        while let Some(command) = control.next(self.queues.len())? {
+            quit |= command == Command::Quit;
+            let answer = self.obey(command);
+            control.answer(answer)?;
+        }
+        self.control = Some(control);
+        Ok(quit)
+    }
+
+    /// Does what a command asks for. Returns what is to be answered.
+    fn obey(&mut self, command: Command) -> Result<String> {
+        let before = (self.counts.numbered, self.counts.frames());
+        match command {
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+            Command::Delay(delay) => self.delay = delay,
+            Command::Detach(queue) => self.tap.detach(self.queues[queue].file)?,
+            Command::Attach(queue) => self.tap.attach(self.queues[queue].file)?,
+            Command::Backend(queue, true) => self.queues[queue].attach(&self.tap)?,
+            Command::Backend(queue, false) => self.queues[queue].detach()?,
+            Command::Swap(a, b) => self.swap(a, b)?,
+            Command::Read(queue, most) => {
+                let frames = self.read(queue, most)?;
+                self.counts.came(before, Instant::now());
+                return Ok(frames.to_string());
+            }
+            Command::Reopen => self.reopen()?,
+            Command::Status => return self.status(),
+            Command::Quit => {}
+        }
+        self.counts.came(before, Instant::now());
+        Ok(String::new())
+    }
+
+    /// Runs a step with vhost off some queues, and with all taken that it had delivered, so that what
+    /// comes from a file by another way afterwards is in order. Then vhost is on again where it was.
+    fn without_vhost(
+        &mut self,
+        queues: &[usize],
+        step: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let were_on: Vec<_> = queues
+            .iter()
+            .copied()
+            .filter(|queue| self.queues[*queue].on)
+            .collect();
+        for queue in queues {
+            let queue = &mut self.queues[*queue];
+            if queue.on {
+                queue.detach()?;
+            }
+            queue.serve_all(self.args.driver.batch, &mut self.counts)?;
+        }
+        step(self)?;
+        for queue in were_on {
+            self.queues[queue].attach(&self.tap)?;
+        }
+        Ok(())
+    }
+
+    fn swap(&mut self, a: usize, b: usize) -> Result<()> {
+        self.without_vhost(&[a, b], |guest| {
+            let file = guest.queues[a].file;
+            guest.queues[a].file = guest.queues[b].file;
+            guest.queues[b].file = file;
+            Ok(())
+        })
+    }
+
+    fn read(&mut self, queue: usize, most: u64) -> Result<u64> {
+        let (queue, counts) = (&mut self.queues[queue], &mut self.counts);
+        ensure!(!queue.on, "vhost is on that queue (cure: `backend Q off`)");
+        queue.serve_all(self.args.driver.batch, counts)?;
+        let frames = self.tap.read(queue.file, most, |frame| {
+            counts.see(
+                &frame[..frame.len().min(PARSE_LEN)],
+                frame.len(),
+                Source::Virtqueue,
+            );
+            counts.read += 1;
+            queue.frames += 1;
+        })?;
+        Ok(frames)
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        ensure!(
+            self.args.fd.is_empty(),
+            "files that were passed cannot be opened"
+        );
+        let all: Vec<_> = (0..self.queues.len()).collect();
+        self.without_vhost(&all, |guest| {
+            guest.tap.queues.clear();
+            // A pattern has become a name.
+            let source = match source(guest.args) {
+                tap::Source::Name(_) => tap::Source::Name(&guest.tap.name),
+                other => other,
+            };
+            guest.tap = Tap::open(&source, guest.args.queues, guest.args.backpressure)?;
+            for (file, queue) in guest.queues.iter_mut().enumerate() {
+                queue.file = file;
+            }
+            Ok(())
+        })
+    }
+
+    fn status(&self) -> Result<String> {
+        let status = report::Status {
+            received: self.counts.report(&self.queues, None),
+            paused: self.paused,
+            backends: self
+                .queues
+                .iter()
+                .map(|queue| report::Backend {
+                    file: queue.file,
+                    fd: self.tap.queues.get(queue.file).map(AsRawFd::as_raw_fd),
+                    on: queue.on,
+                })
+                .collect(),
+        };
+        serde_json::to_string(&status).context("cannot make JSON")
+    }
+
     /// Receives until something ends it.
     fn run(&mut self) -> Result<End> {
         let start = Instant::now();
@@ -293,11 +459,12 @@ impl Guest<'_> {
         loop {
             let now = Instant::now();
             meter.tick(now, &self.counts);
-            if self.stop.count() > 0 {
+            let quit = self.obey_all()?;
+            if quit || self.stop.count() > 0 {
                 if !self.args.no_drain {
                     self.drain(meter)?;
                 }
-                return Ok(End::Signal);
+                return Ok(if quit { End::Quit } else { End::Signal });
             }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(End::Duration);
@@ -309,10 +476,13 @@ impl Guest<'_> {
             {
                 return Ok(End::Frames);
             }
-            if !self.round(self.args.driver.delay, now)? {
-                let tick = meter.on.then_some(meter.next);
-                let until = deadline.into_iter().chain(tick).min();
-                self.sleep(until.map(|until| until.saturating_duration_since(now)))?;
+            let tick = meter.on.then_some(meter.next);
+            let until = deadline.into_iter().chain(tick).min();
+            let timeout = until.map(|until| until.saturating_duration_since(now));
+            if self.paused {
+                self.waiter.wait(timeout)?;
+            } else if !self.round(self.delay, now)? {
+                self.sleep(timeout)?;
             }
         }
     }
@@ -338,16 +508,16 @@ impl Guest<'_> {
     }
 
     /// Takes vhost off the tap, counts what it had delivered by then, and what it left.
-    fn finish(&mut self, tap: &Tap) -> Result<()> {
-        for queue in &self.queues {
-            queue.pair.detach()?;
+    fn finish(&mut self) -> Result<()> {
+        for queue in &mut self.queues {
+            queue.detach()?;
         }
         let now = Instant::now();
         while self.round(Duration::ZERO, now)? {}
         let (stop, counts) = (&self.stop, &mut self.counts);
         let signals = stop.count();
         let hurry = || stop.count() > signals;
-        let whole = tap.read_rest(self.args.idle, hurry, |frame| {
+        let whole = self.tap.read_rest(self.args.idle, hurry, |frame| {
             counts.see(
                 &frame[..frame.len().min(PARSE_LEN)],
                 frame.len(),
@@ -361,36 +531,42 @@ impl Guest<'_> {
     }
 }
 
+/// What the arguments say to open.
+fn source(args: &ReceiveArgs) -> tap::Source<'_> {
+    match (&args.tap, &args.device) {
+        (Some(name), _) => tap::Source::Name(name),
+        (_, Some(path)) => tap::Source::Device(path),
+        _ => tap::Source::Fds(&args.fd),
+    }
+}
+
 /// Runs `receive`.
 pub fn receive(args: &ReceiveArgs) -> Result<()> {
     report::not_ready(args.ready.as_deref())?;
     let stop = Stop::install()?;
     sleep_exactly();
 
-    let source = match (&args.tap, &args.device) {
-        (Some(name), _) => tap::Source::Name(name),
-        (_, Some(path)) => tap::Source::Device(path),
-        _ => tap::Source::Fds(&args.fd),
-    };
-    let tap = Tap::open(&source, args.queues, args.backpressure)?;
+    let tap = Tap::open(&source(args), args.queues, args.backpressure)?;
 
     let ram = tap.queues.len() as u64 * Queue::memory(args.driver.ring_size);
     let ram = Rc::new(GuestRam::with_room(ram)?);
-    let queues = tap
-        .queues
-        .iter()
-        .map(|_| Queue::new(args, &ram))
+    let mut queues = (0..tap.queues.len())
+        .map(|file| Queue::new(args, &ram, file))
         .collect::<Result<Vec<_>>>()?;
 
     let waiter = Waiter::new(&stop)?;
     for queue in &queues {
         waiter.add(&queue.pair.rx)?;
     }
-    for (queue, file) in queues.iter().zip(&tap.queues) {
-        queue
-            .pair
-            .attach(file)
-            .with_context(|| format!("cannot attach vhost to {}", tap.name))?;
+    for queue in &mut queues {
+        queue.attach(&tap)?;
+    }
+    let control = args
+        .control
+        .then(|| Control::new(BufReader::new(io::stdin()), io::stdout()))
+        .transpose()?;
+    if let Some(control) = &control {
+        waiter.watch(control.event().as_raw_fd())?;
     }
     if let Some(ready) = &args.ready {
         report::write_file(ready, format!("{}\n", tap.name).as_bytes())?;
@@ -398,15 +574,23 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
 
     let mut guest = Guest {
         args,
+        tap,
         stop,
+        control,
+        paused: false,
+        delay: args.driver.delay,
         waiter,
         queues,
         counts: Counts::default(),
     };
     let end = guest.run()?;
-    guest.finish(&tap)?;
-    let result = guest.counts.report(&guest.queues, end);
-    println!("{result}");
+    guest.finish()?;
+    let result = guest.counts.report(&guest.queues, Some(end));
+    if args.control {
+        eprintln!("{result}");
+    } else {
+        println!("{result}");
+    }
     report::write_json(args.json.as_deref(), &result)
 }
 
@@ -442,7 +626,7 @@ mod tests {
         counts.see(&frame, frame.len(), Source::Leftover);
         counts.see(&[0; 60], 60, Source::Leftover);
 
-        let result = counts.report(&[], End::Signal);
+        let result = counts.report(&[], Some(End::Signal));
         assert_eq!((result.frames, result.numbered, result.strays), (5, 4, 1));
         assert_eq!((result.received, result.duplicates), (3, 1));
         assert_eq!((result.leftover, result.leftover_numbered), (2, 1));
@@ -466,7 +650,7 @@ mod tests {
         let now = start + Duration::from_secs(8);
         counts.came((counts.numbered, counts.frames()), now);
 
-        let result = counts.report(&[], End::Signal);
+        let result = counts.report(&[], Some(End::Signal));
         for (found, expected) in [
             (result.seconds, 1.0),
             (result.pps, 2.0),

@@ -22,6 +22,8 @@ pub struct Received {
     pub numbered: u64,
     /// Those of them that were anything else.
     pub strays: u64,
+    /// Those of them that did not come through a virtqueue, but were read by command.
+    pub read: u64,
     /// Numbers missing between 0 and the highest one seen.
     pub gaps: u64,
     /// Packets that came after a higher number.
@@ -42,8 +44,8 @@ pub struct Received {
     pub frames_seconds: f64,
     /// Frames per second of that time.
     pub frames_pps: f64,
-    /// What ended the run.
-    pub end: End,
+    /// What ended the run, once it has ended.
+    pub end: Option<End>,
     /// Per queue.
     pub queues: Vec<Queue>,
     /// Per sender.
@@ -60,6 +62,8 @@ pub enum End {
     Frames,
     /// `--duration`.
     Duration,
+    /// The command `quit`.
+    Quit,
 }
 
 /// What came through one queue.
@@ -86,6 +90,29 @@ pub struct Sender {
     pub reorders: u64,
     /// Packets whose number had been seen.
     pub duplicates: u64,
+}
+
+/// How a run of `receive` stands.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// What it found so far.
+    #[serde(flatten)]
+    pub received: Received,
+    /// Whether nothing is taken from the virtqueues.
+    pub paused: bool,
+    /// Per queue.
+    pub backends: Vec<Backend>,
+}
+
+/// What a vhost device works on.
+#[derive(Debug, Serialize)]
+pub struct Backend {
+    /// Which of the tap's files.
+    pub file: usize,
+    /// Its descriptor in this process, unless it could not be opened anew.
+    pub fd: Option<i32>,
+    /// Whether it works on it now.
+    pub on: bool,
 }
 
 impl fmt::Display for Received {
@@ -134,6 +161,8 @@ pub struct Sent {
     pub sent: u64,
     /// Sends that it refused, which were done again.
     pub refused: u64,
+    /// Sends whose packet it dropped as the link was down, which were done again.
+    pub down: u64,
     /// From the first send to the last.
     pub seconds: f64,
     /// Packets per second of that time.
@@ -151,6 +180,8 @@ pub struct SentBy {
     pub sent: u64,
     /// Sends that it refused, which were done again.
     pub refused: u64,
+    /// Sends whose packet it dropped as the link was down, which were done again.
+    pub down: u64,
 }
 
 impl fmt::Display for Sent {

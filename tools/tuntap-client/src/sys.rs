@@ -16,7 +16,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
 
 /// Waits until one of the files can be read, for `timeout` at most. Returns whether one can.
-pub fn poll_in(files: &[File], timeout: Duration) -> Result<bool> {
+pub fn poll_in(files: &[&File], timeout: Duration) -> Result<bool> {
     let mut polled: Vec<pollfd> = files
         .iter()
         .map(|file| pollfd {

@@ -3,7 +3,7 @@
 //! The queues of a tap device, or of another character device that is used like one.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -72,6 +72,40 @@ impl Tap {
         Ok(tap)
     }
 
+    /// Detaches the queue of that file from the device.
+    pub fn detach(&self, file: usize) -> Result<()> {
+        device::set_queue(self.file(file)?, false)
+    }
+
+    /// Attaches it again.
+    pub fn attach(&self, file: usize) -> Result<()> {
+        device::set_queue(self.file(file)?, true)
+    }
+
+    /// The file of that number.
+    pub fn file(&self, file: usize) -> Result<&File> {
+        self.queues
+            .get(file)
+            .with_context(|| format!("{} is not open", self.name))
+    }
+
+    /// Reads up to `most` frames from a file, giving `seen` each. Returns how many there were.
+    pub fn read(&self, file: usize, most: u64, mut seen: impl FnMut(&[u8])) -> Result<u64> {
+        let mut buffer = vec![0; VNET_HDR_LEN + 65536];
+        let mut file = self.file(file)?;
+        let mut frames = 0;
+        while frames < most {
+            let Some(frame) = read_frame(&mut file, &mut buffer)
+                .with_context(|| format!("cannot read {}", self.name))?
+            else {
+                break;
+            };
+            frames += 1;
+            seen(frame);
+        }
+        Ok(frames)
+    }
+
     /// Reads what is in the rings until nothing comes for `idle`, giving `seen` each frame. Returns
     /// whether it came to that end: it goes on for [`READ_LIMIT`] at most, or until `hurry`.
     pub fn read_rest(
@@ -82,17 +116,23 @@ impl Tap {
     ) -> Result<bool> {
         let mut buffer = vec![0; VNET_HDR_LEN + 65536];
         let limit = Instant::now() + READ_LIMIT;
+        let mut files: Vec<_> = self.queues.iter().collect();
         loop {
             let mut frames = 0;
-            for mut file in &self.queues {
+            let mut gone = Vec::new();
+            for (i, file) in files.iter_mut().enumerate() {
                 loop {
-                    match file.read(&mut buffer) {
-                        Ok(len) => {
+                    match read_frame(file, &mut buffer) {
+                        Ok(Some(frame)) => {
                             frames += 1;
-                            seen(buffer.get(VNET_HDR_LEN..len).unwrap_or_default());
+                            seen(frame);
                         }
-                        Err(err) if err.kind() == ErrorKind::Interrupted => {}
-                        Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                        Ok(None) => break,
+                        // With its device went what was in the ring.
+                        Err(err) if err.raw_os_error() == Some(libc::EBADFD) => {
+                            gone.push(i);
+                            break;
+                        }
                         Err(err) => {
                             return Err(err).with_context(|| format!("cannot read {}", self.name));
                         }
@@ -102,10 +142,25 @@ impl Tap {
                     }
                 }
             }
+            for i in gone.into_iter().rev() {
+                files.swap_remove(i);
+            }
             // Room in a ring wakes its queue, and the qdisc may refill it a little later.
-            if frames == 0 && !poll_in(&self.queues, idle)? {
+            if frames == 0 && !poll_in(&files, idle)? {
                 return Ok(true);
             }
+        }
+    }
+}
+
+/// Reads a frame without its header, if there is one.
+fn read_frame<'a>(file: &mut &File, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    loop {
+        match file.read(buffer) {
+            Ok(len) => return Ok(Some(buffer.get(VNET_HDR_LEN..len).unwrap_or_default())),
+            Err(err) if err.kind() == ErrorKind::Interrupted => {}
+            Err(err) if err.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(err) => return Err(err),
         }
     }
 }

@@ -28,7 +28,8 @@ impl Waiter {
         self.watch(queue.call().as_raw_fd())
     }
 
-    fn watch(&self, fd: RawFd) -> Result<()> {
+    /// Lets another eventfd wake it, too.
+    pub fn watch(&self, fd: RawFd) -> Result<()> {
         let event = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0);
         self.0
             .ctl(ControlOperation::Add, fd, event)

@@ -189,10 +189,15 @@ fn check_flags(file: &File, name: &str, flags: c_int) -> Result<()> {
     Ok(())
 }
 
-/// Detaches a file from its queue, which it keeps for itself; packets go to the others.
-pub fn detach(file: &File) -> Result<()> {
+/// Attaches a file to the queue of its device again, or detaches it: packets go to others then.
+pub fn set_queue(file: &File, attached: bool) -> Result<()> {
     let mut request: ifreq = interface_request("");
-    request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as c_short;
+    let flags = if attached {
+        libc::IFF_ATTACH_QUEUE
+    } else {
+        libc::IFF_DETACH_QUEUE
+    };
+    request.ifr_ifru.ifru_flags = flags as c_short;
     // SAFETY: The ioctl reads one ifreq, which is what it is given.
     result(unsafe { ioctl_with_ref(file, libc::TUNSETQUEUE as _, &request) })
         .context("TUNSETQUEUE")?;

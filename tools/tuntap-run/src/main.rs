@@ -141,7 +141,8 @@ fn hold(name: &str) -> Result<Infallible> {
         "{name} is no tap with several queues (cure: ip tuntap add dev {name} mode tap multi_queue)"
     );
     let tap = Queues::open(Source::Name(name), 1, true)?;
-    tuntap_device::detach(&tap.files[0]).with_context(|| format!("cannot detach from {name}"))?;
+    tuntap_device::set_queue(&tap.files[0], false)
+        .with_context(|| format!("cannot detach from {name}"))?;
     loop {
         thread::park();
     }

@@ -141,14 +141,14 @@ mod tests {
 
     #[test]
     fn what_is_wanted() {
-        let wants = |arguments: &[&str]| {
+        let both = |arguments: &[&str]| {
             let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
-            super::wants(&arguments)
+            wants(&arguments)
         };
-        assert_eq!(wants(&["qemu", "fd=%fd,vhostfd=%vhostfd"]), (true, true));
-        assert_eq!(wants(&["qemu", "fds=%fds"]), (true, false));
-        assert_eq!(wants(&["%vhostfds"]), (false, true));
-        assert_eq!(wants(&["qemu", "%%fd", "%%vhostfds"]), (false, false));
+        assert_eq!(both(&["qemu", "fd=%fd,vhostfd=%vhostfd"]), (true, true));
+        assert_eq!(both(&["qemu", "fds=%fds"]), (true, false));
+        assert_eq!(both(&["%vhostfds"]), (false, true));
+        assert_eq!(both(&["qemu", "%%fd", "%%vhostfds"]), (false, false));
     }
 
     #[test]

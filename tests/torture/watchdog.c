@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Watches the rings of another process, and the queues above them.
+ *
+ *    watchdog DEVICE     commands on standard input, a line each:
+ *
+ *       watch PID FD...  process PID has these files open, queue 0's first
+ *       nothing          there is nothing to be watched
+ *       stop QUEUE       stop that queue, as its driver would
+ *       pass             an XDP program on the device that lets all pass,
+ *       no-pass          and off again
+ *
+ * Each is answered by `ok`, or by `error TEXT`, on standard output. A queue
+ * that stays stopped for over a second, while its ring is dry and nothing moves
+ * there, is written to standard error with all that is known of it. A ring of
+ * no slots, or a link that is down, does not count.
+ */
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "../vm/tuntap_ring_test.h"
+
+#define MAX_QUEUES	256
+#define PERIOD_MS	50
+#define PATIENCE_MS	1000
+/* A machine that stood still for a while has not looked often enough. */
+#define LOOKS		10
+
+/* A queue, and the file whose ring is below it. */
+struct watched {
+	int theirs;	/* the descriptor's number in the other process */
+	int fd;
+	bool is_stuck;
+	bool is_reported;
+	uint64_t since;
+	unsigned int looks;
+	struct tuntap_ring_test_ring ring;
+};
+
+static struct watched watched[MAX_QUEUES];
+static unsigned int count;
+static const char *device;
+static int test, pid, sock;
+static int xdp = -1;
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ull + now.tv_nsec / 1000000;
+}
+
+static void answer(int err)
+{
+	if (err)
+		printf("error %s\n", strerror(err));
+	else
+		puts("ok");
+}
+
+static void watch_nothing(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		close(watched[i].fd);
+	memset(watched, 0, sizeof(watched));
+	count = 0;
+}
+
+/* Has a file that another process has open. */
+static int get_file(int process, int theirs)
+{
+	int pidfd = syscall(SYS_pidfd_open, process, 0);
+	int fd;
+
+	if (pidfd < 0)
+		return -1;
+	fd = syscall(SYS_pidfd_getfd, pidfd, theirs, 0);
+	close(pidfd);
+	return fd;
+}
+
+static int watch(char *words)
+{
+	struct watched before[MAX_QUEUES];
+	char *word = strtok(words, " ");
+	int process = word ? atoi(word) : 0;
+	unsigned int i;
+
+	/* What was seen of a queue holds as long as it has the same file. */
+	memcpy(before, watched, sizeof(before));
+	if (process != pid)
+		memset(before, 0, sizeof(before));
+	watch_nothing();
+	pid = process;
+	for (i = 0; i < MAX_QUEUES && (word = strtok(NULL, " ")); i++) {
+		int theirs = atoi(word);
+
+		if (before[i].theirs == theirs)
+			watched[i] = before[i];
+		watched[i].theirs = theirs;
+		watched[i].fd = get_file(process, theirs);
+		if (watched[i].fd < 0)
+			return errno;
+		count = i + 1;
+	}
+	return 0;
+}
+
+static int stop(unsigned int index)
+{
+	struct tuntap_ring_test_queue queue = { .index = index };
+
+	strncpy(queue.device, device, sizeof(queue.device) - 1);
+	return ioctl(test, TUNTAP_RING_TEST_STOP, &queue) ? errno : 0;
+}
+
+/* The program goes with the descriptor, or with the device. */
+static int attach_xdp(void)
+{
+	static const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr load = {
+		.prog_type = BPF_PROG_TYPE_XDP,
+		.expected_attach_type = BPF_XDP,
+		.insns = (uintptr_t)pass,
+		.insn_cnt = sizeof(pass) / sizeof(pass[0]),
+		.license = (uintptr_t)"GPL",
+	};
+	union bpf_attr link = {
+		.link_create.target_ifindex = if_nametoindex(device),
+		.link_create.attach_type = BPF_XDP,
+	};
+	int prog = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+	int err = 0;
+
+	if (prog < 0)
+		return errno;
+	link.link_create.prog_fd = prog;
+	xdp = syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof(link));
+	if (xdp < 0)
+		err = errno;
+	close(prog);
+	return err;
+}
+
+static int detach_xdp(void)
+{
+	if (xdp < 0)
+		return ENOENT;
+	close(xdp);
+	xdp = -1;
+	return 0;
+}
+
+static void obey(char *line)
+{
+	unsigned int index;
+	char end;
+
+	if (!strncmp(line, "watch ", 6)) {
+		answer(watch(line + 6));
+	} else if (!strcmp(line, "nothing")) {
+		watch_nothing();
+		answer(0);
+	} else if (sscanf(line, "stop %u%c", &index, &end) == 1) {
+		answer(stop(index));
+	} else if (!strcmp(line, "pass")) {
+		answer(attach_xdp());
+	} else if (!strcmp(line, "no-pass")) {
+		answer(detach_xdp());
+	} else {
+		answer(EINVAL);
+	}
+	fflush(stdout);
+}
+
+static bool is_up(void)
+{
+	struct ifreq request = {};
+
+	strncpy(request.ifr_name, device, sizeof(request.ifr_name) - 1);
+	return !ioctl(sock, SIOCGIFFLAGS, &request) &&
+	       (request.ifr_flags & IFF_UP);
+}
+
+static void look(struct watched *w, unsigned int index)
+{
+	struct tuntap_ring_test_ring ring = { .fd = w->fd };
+	struct tuntap_ring_test_queue queue = { .index = index };
+	bool is_stuck;
+
+	strncpy(queue.device, device, sizeof(queue.device) - 1);
+	if (ioctl(test, TUNTAP_RING_TEST_QUEUE, &queue) ||
+	    ioctl(test, TUNTAP_RING_TEST_RING, &ring)) {
+		w->is_stuck = false;
+		return;
+	}
+	ring.fd = 0;
+	/* The slot at the head is empty, though there are slots. */
+	is_stuck = queue.is_stopped && ring.size > 0 &&
+		   ring.head == ring.producer && ring.has_room;
+	if (!is_stuck || !w->is_stuck || memcmp(&ring, &w->ring, sizeof(ring))) {
+		w->is_stuck = is_stuck;
+		w->is_reported = false;
+		w->since = now_ms();
+		w->looks = 0;
+		w->ring = ring;
+		return;
+	}
+	w->looks++;
+	if (w->is_reported || w->looks < LOOKS ||
+	    now_ms() - w->since < PATIENCE_MS)
+		return;
+	w->is_reported = true;
+	fprintf(stderr,
+		"queue %u is stopped though its ring is dry, for %u ms: process %d, file %d, size %d, batch %d, producer %d, head %d, tail %d, occupied %d, has room %u\n",
+		index, (unsigned int)(now_ms() - w->since), pid, w->theirs,
+		ring.size, ring.batch, ring.producer, ring.head, ring.tail,
+		ring.occupied, ring.has_room);
+}
+
+int main(int argc, char **argv)
+{
+	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+	char line[4096];
+	size_t length = 0;
+	unsigned int i;
+
+	if (argc != 2) {
+		fputs("usage: watchdog DEVICE\n", stderr);
+		return 2;
+	}
+	device = argv[1];
+	test = open("/dev/tuntap-ring-test", O_RDWR);
+	sock = socket(AF_INET, SOCK_DGRAM, 0);
+	if (test < 0 || sock < 0) {
+		perror("watchdog: /dev/tuntap-ring-test");
+		return 1;
+	}
+	for (;;) {
+		if (poll(&input, 1, PERIOD_MS) > 0) {
+			char *end;
+			ssize_t got = read(STDIN_FILENO, line + length,
+					   sizeof(line) - 1 - length);
+
+			if (got <= 0)
+				return 0;
+			length += got;
+			line[length] = '\0';
+			while ((end = strchr(line, '\n'))) {
+				*end = '\0';
+				obey(line);
+				length -= end + 1 - line;
+				memmove(line, end + 1, length + 1);
+			}
+			if (length == sizeof(line) - 1)
+				return 1;
+			continue;
+		}
+		if (count && !is_up()) {
+			for (i = 0; i < count; i++)
+				watched[i].is_stuck = false;
+			continue;
+		}
+		for (i = 0; i < count; i++)
+			look(&watched[i], i);
+	}
+}
