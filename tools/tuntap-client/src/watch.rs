@@ -170,7 +170,18 @@ impl View {
             let total = grouped(self.sample.counters[index]);
             let _ = writeln!(text, "{title:22}{per_second:>14}{total:>20}");
         }
-        let _ = writeln!(text, "\nentries a call{:>22.1}", self.per_call());
+        // Above what a small terminal has no room for.
+        text.push_str("\nstopped queues:");
+        if self.stopped.is_empty() {
+            text.push_str(" none");
+        }
+        for (queue, looks) in &self.stopped {
+            let _ = write!(text, "\n  {queue}, at the last {looks} looks");
+            if *looks > 2 && self.last.counters[CALLS] == 0 {
+                text.push_str("; nobody takes from any ring");
+            }
+        }
+        let _ = writeln!(text, "\n\nentries a call{:>22.1}", self.per_call());
         let calls: u64 = self.last.batches.iter().map(|(_, calls)| calls).sum();
         let highest = self.last.batches.iter().map(|(_, calls)| *calls).max();
         let highest = highest.unwrap_or(0).max(1) as f64;
@@ -186,17 +197,6 @@ impl View {
             let line = format!("{range:>9} {percent:>5.1} % {bar}");
             let _ = writeln!(text, "{}", line.trim_end());
         }
-        text.push_str("\nstopped queues: ");
-        if self.stopped.is_empty() {
-            text.push_str("none");
-        }
-        for (queue, looks) in &self.stopped {
-            let _ = write!(text, "\n  {queue}, at the last {looks} looks");
-            if *looks > 2 && self.last.counters[CALLS] == 0 {
-                text.push_str("; nobody takes from any ring");
-            }
-        }
-        text.push('\n');
         text
     }
 
