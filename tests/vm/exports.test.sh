@@ -46,7 +46,7 @@ is_from_updates() {
 has_event() {
 	local format=/sys/kernel/tracing/events/tuntap_ring/$1/format
 	shift
-	[ "$(sed -n 's/^\tfield:.* \([a-z]*\);\toffset:.*/\1/p' "$format" | grep -v '^common' | xargs)" = "$*" ]
+	[ "$(sed -n 's/^\tfield:.* \([a-z]*\);\toffset:.*/\1/p' "$format" | grep -v '^common' | paste -sd ' ' -)" = "$*" ]
 }
 
 has_counters() {
