@@ -109,7 +109,7 @@ impl fmt::Debug for File {
                 let data: *mut Lines<'_, '_> = &mut writer;
                 // SAFETY: Process context, by those who read files; `write_stopped` gets what it wants.
                 unsafe {
-                    bindings::tuntap_ring_helper_for_each_stopped(Some(write_stopped), data.cast())
+                    bindings::tuntap_ring_helper_tell_stopped(Some(write_stopped), data.cast())
                 };
                 writer.result
             }

@@ -207,9 +207,7 @@ void tuntap_ring_helper_finish_wakes(void)
  * Calls FOUND for each queue of a tun device that is up, in the network namespace
  * of the current process, whose driver has stopped it just now.
  */
-void tuntap_ring_helper_for_each_stopped(void (*found)(const char *device, unsigned int queue,
-						       void *data),
-					 void *data)
+void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data)
 {
 	struct net_device *dev;
 	unsigned int i;

@@ -20,6 +20,9 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_COUNTERS,
 };
 
+/* Told of a device and one of its queues. */
+typedef void (*tuntap_ring_found_t)(const char *device, unsigned int queue, void *data);
+
 #ifdef CONFIG_KCSAN
 void tuntap_ring_helper_announce(const void *place, size_t size, bool write, bool marked);
 void tuntap_ring_helper_smp_mb(void);
@@ -35,8 +38,6 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
 int tuntap_ring_helper_sender(void *entry);
 void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu);
 void tuntap_ring_helper_finish_wakes(void);
-void tuntap_ring_helper_for_each_stopped(void (*found)(const char *device, unsigned int queue,
-						       void *data),
-					 void *data);
+void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
 
 #endif
