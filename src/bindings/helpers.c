@@ -30,11 +30,13 @@ void tuntap_ring_helper_announce(const void *place, size_t size, bool write, boo
 /* Those of C, which KCSAN is told of: it plays at reordering between them. */
 void tuntap_ring_helper_smp_mb(void)
 {
+	/* What it pairs with, its Rust caller says. */
 	smp_mb();
 }
 
 void tuntap_ring_helper_smp_wmb(void)
 {
+	/* As above. */
 	smp_wmb();
 }
 #endif

@@ -216,7 +216,9 @@ start_ring() {
 end_watch() {
 	local pid=$watch line=''
 	watch=''
-	kill -TERM "$pid" && wait "$pid" && read -rt "$PATIENCE" -u "$FROM_WATCH" line &&
+	# One that has interrupted enough has ended by itself.
+	kill -TERM "$pid" 2>/dev/null
+	wait "$pid" && read -rt "$PATIENCE" -u "$FROM_WATCH" line &&
 		echo "$line" >"$WORK/watch.json"
 }
 

@@ -4,7 +4,7 @@
  * tap that another process has open. Needs tuntap_ring_test.ko.
  *
  * usage: ring watch PID DEVICE		look at queues and rings, until SIGTERM
- *        ring interrupt PID DEVICE	the consumer, too, again and again
+ *        ring interrupt PID DEVICE	the consumer, too, until ten interrupts counted
  *        ring stopped DEVICE QUEUE MS	wait until the queue is stopped
  *        ring running DEVICE QUEUE MS	wait until it is not
  *        ring stop DEVICE QUEUE	stop it, as its driver would
@@ -146,7 +146,8 @@ static bool watch_wakes(struct end end, const char *device)
 	return false;
 }
 
-#define INTERRUPT_MS	100
+#define INTERRUPT_MS		100
+#define ENOUGH_INTERRUPTS	10
 
 /*
  * Of the first queue's consumer, if one comes by in that time. Returns whether
@@ -155,19 +156,21 @@ static bool watch_wakes(struct end end, const char *device)
 static bool interrupt(const char *device)
 {
 	uint64_t end = now_ms() + INTERRUPT_MS;
-	bool is_held = false, was_stopped;
+	struct tuntap_ring_test_watched hold;
+	bool is_filled = false;
 
 	hold_next_consumer(test_device());
-	while (!is_held && now_ms() < end)
-		is_held = watched(test_device()).is_held;
-	was_stopped = is_stopped(device, 0);
-	if (is_held)
-		/* Not by a look at the ring, whose lock is held. */
-		while (!is_stopped(device, 0) && now_ms() < end)
-			usleep(50);
-	is_held &= !was_stopped && is_stopped(device, 0);
+	do
+		hold = watched(test_device());
+	while (!hold.is_held && now_ms() < end);
+	/* Not by a look at the ring, whose lock is held. */
+	while (hold.is_held && !hold.was_stopped && !is_filled &&
+	       now_ms() < end) {
+		is_filled = is_stopped(device, 0);
+		usleep(50);
+	}
 	release_consumer(test_device());
-	return is_held;
+	return is_filled;
 }
 
 static int watch_device(const char *pid, const char *device, bool interrupts)
@@ -186,7 +189,7 @@ static int watch_device(const char *pid, const char *device, bool interrupts)
 	puts("watching");
 	fflush(stdout);
 
-	for (; !is_ended(); looks++) {
+	for (; !is_ended() && interrupted < ENOUGH_INTERRUPTS; looks++) {
 		for (unsigned int i = 0; i < count; i++) {
 			struct watched_queue *queue = &queues[i];
 			uint64_t now = now_ms();

@@ -33,6 +33,7 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include "kselftest.h"
 #include "../vm/tuntap_ring_test.h"
 
 #define MAX_QUEUES	256
@@ -128,7 +129,7 @@ static int stop(unsigned int index)
 {
 	struct tuntap_ring_test_queue queue = { .index = index };
 
-	strncpy(queue.device, device, sizeof(queue.device) - 1);
+	snprintf(queue.device, sizeof(queue.device), "%s", device);
 	return ioctl(test, TUNTAP_RING_TEST_STOP, &queue) ? errno : 0;
 }
 
@@ -143,7 +144,7 @@ static int attach_xdp(void)
 		.prog_type = BPF_PROG_TYPE_XDP,
 		.expected_attach_type = BPF_XDP,
 		.insns = (uintptr_t)pass,
-		.insn_cnt = sizeof(pass) / sizeof(pass[0]),
+		.insn_cnt = ARRAY_SIZE(pass),
 		.license = (uintptr_t)"GPL",
 	};
 	union bpf_attr link = {
@@ -165,11 +166,14 @@ static int attach_xdp(void)
 
 static int detach_xdp(void)
 {
+	int err = 0;
+
 	if (xdp < 0)
-		return ENOENT;
-	close(xdp);
+		err = ENOENT;
+	else
+		close(xdp);
 	xdp = -1;
-	return 0;
+	return err;
 }
 
 static void obey(char *line)
@@ -198,7 +202,7 @@ static bool is_up(void)
 {
 	struct ifreq request = {};
 
-	strncpy(request.ifr_name, device, sizeof(request.ifr_name) - 1);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", device);
 	return !ioctl(sock, SIOCGIFFLAGS, &request) &&
 	       (request.ifr_flags & IFF_UP);
 }
@@ -209,7 +213,7 @@ static void look(struct watched *w, unsigned int index)
 	struct tuntap_ring_test_queue queue = { .index = index };
 	bool is_stuck;
 
-	strncpy(queue.device, device, sizeof(queue.device) - 1);
+	snprintf(queue.device, sizeof(queue.device), "%s", device);
 	if (ioctl(test, TUNTAP_RING_TEST_QUEUE, &queue) ||
 	    ioctl(test, TUNTAP_RING_TEST_RING, &ring)) {
 		w->is_stuck = false;

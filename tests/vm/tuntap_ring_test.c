@@ -54,6 +54,7 @@ struct test {
 	atomic_t wakes_while_full;
 	struct fprobe between;
 	struct kprobe before_look;
+	bool was_stopped;
 	atomic_t hold;
 };
 
@@ -258,6 +259,10 @@ static void hold(struct test *test)
 {
 	unsigned long end = jiffies + HOLD_TIMEOUT;
 
+	if (atomic_read(&test->hold) != HOLD_NEXT)
+		return;
+	/* The consumer's device, of which the tests take care. */
+	WRITE_ONCE(test->was_stopped, netif_tx_queue_stopped(test->queue));
 	if (atomic_cmpxchg(&test->hold, HOLD_NEXT, HOLD_HELD) != HOLD_NEXT)
 		return;
 	while (atomic_read(&test->hold) == HOLD_HELD &&
@@ -408,6 +413,7 @@ static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		u.watched.wakes_while_full =
 			atomic_read(&test->wakes_while_full);
 		u.watched.is_held = atomic_read(&test->hold) == HOLD_HELD;
+		u.watched.was_stopped = READ_ONCE(test->was_stopped);
 		break;
 	case TUNTAP_RING_TEST_HOLD:
 		atomic_set(&test->hold, HOLD_NEXT);

@@ -115,11 +115,13 @@ struct tuntap_ring_test_watch {
  * @wakes: how often a consumer woke the queue when it was stopped
  * @wakes_while_full: how often the ring was full by then
  * @is_held: whether a consumer is being held, see TUNTAP_RING_TEST_HOLD
+ * @was_stopped: whether the queue was stopped when that began
  */
 struct tuntap_ring_test_watched {
 	__u32 wakes;
 	__u32 wakes_while_full;
 	__u32 is_held;
+	__u32 was_stopped;
 };
 
 #define TUNTAP_RING_TEST_CONSUME \
