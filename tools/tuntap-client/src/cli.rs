@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use tuntap_device::{MAX_QUEUES, interface_name};
 
 use crate::packet::{MAX_PAYLOAD, MIN_PAYLOAD, MacAddr};
 use crate::sequence::MAX_SENDERS;
 use crate::virtqueue::MAX_SIZE;
-
-/// The most queues a tap can have (MAX_TAP_QUEUES in linux/if_tap.h).
-const MAX_QUEUES: u16 = 256;
 
 /// A guest without a VM: drives tun/tap devices through vhost-net as a virtual machine would, and
 /// sends numbered packets to see that none is lost, doubled or out of order.
@@ -54,6 +52,8 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Send numbered UDP packets, through the qdisc unless told otherwise
     Flood(FloodArgs),
+    /// Show what the module counts, as it goes
+    Watch(WatchArgs),
 }
 
 /// The arguments of `receive`.
@@ -275,15 +275,36 @@ pub struct FloodArgs {
     pub json: Option<PathBuf>,
 }
 
-fn interface_name(text: &str) -> Result<String, String> {
-    // IFNAMSIZ counts the terminating zero.
-    if text.is_empty() || text.len() >= libc::IFNAMSIZ {
-        return Err(format!("must have 1 to {} bytes", libc::IFNAMSIZ - 1));
-    }
-    if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
-        return Err("must not contain `/`, `:` or white space".into());
-    }
-    Ok(text.into())
+/// The arguments of `watch`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "On a terminal it draws one screen: rates, totals, how many entries the calls took, \
+                  and which queues of tun devices are stopped (of this network namespace, at the \
+                  moment of the look). Else it writes a line for each look.\n\n\
+                  SIGTERM or SIGINT ends it.\n\n\
+                  Exit status: 0 in the end, 1 on an error, such as the module being unloaded, 2 on \
+                  wrong usage."
+)]
+pub struct WatchArgs {
+    /// Time between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+
+    /// End after that many looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Write lines, even to a terminal
+    #[arg(long)]
+    pub plain: bool,
+
+    /// Folder of the counters
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/sys/kernel/debug/tuntap_ring"
+    )]
+    pub counters: PathBuf,
 }
 
 fn ring_size(text: &str) -> Result<u16, String> {

@@ -17,6 +17,7 @@ mod tap;
 mod vhost_net;
 mod virtqueue;
 mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::receive(args),
         Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
+        Command::Watch(args) => watch::watch(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
