@@ -15,6 +15,21 @@ die() {
 	exit 1
 }
 
+# header: of the script that runs, which is its manual
+header() { sed -n 's/^# \{0,1\}//; 3,/^$/p' "$0"; }
+
+# usage: for a script that was called wrongly
+usage() {
+	header >&2
+	exit 2
+}
+
+# A script that is sourced without arguments sees those of the one that sources it.
+if [ "${1:-}" = --help ]; then
+	header
+	exit 0
+fi
+
 # step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took. The command
 # may say on descriptor 3 how far it is.
 step() {

@@ -54,6 +54,12 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Send numbered UDP packets, through the qdisc unless told otherwise
     Flood(FloodArgs),
+    /// Write the man pages, of this command and of each above
+    #[command(hide = true)]
+    Man {
+        /// Folder to write them to
+        folder: PathBuf,
+    },
 }
 
 /// The arguments of `receive`.

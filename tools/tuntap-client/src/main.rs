@@ -19,7 +19,8 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::receive(args),
         Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
+        Command::Man { folder } => clap_mangen::generate_to(Cli::command(), folder)
+            .with_context(|| format!("can't write man pages to {}", folder.display())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
