@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), folder)
-            .with_context(|| format!("can't write man pages to {}", folder.display())),
+            .with_context(|| format!("cannot write man pages to {}", folder.display())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
