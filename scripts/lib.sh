@@ -16,7 +16,7 @@ die() {
 }
 
 # header: of the script that runs, which is its manual
-header() { sed -n 's/^# \{0,1\}//; 3,/^$/p' "$0"; }
+header() { sed -n '4,/^$/ { s/^# \{0,1\}//; p }' "$0"; }
 
 # usage: for a script that was called wrongly
 usage() {
