@@ -18,7 +18,7 @@ use crate::virtqueue::MAX_SIZE;
 /// A guest without a VM: drives tun/tap devices through vhost-net as a virtual machine would, and
 /// sends numbered packets to see that none is lost, doubled or out of order.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -54,6 +54,12 @@ pub enum Command {
     Flood(FloodArgs),
     /// Show what the module counts, as it goes
     Watch(WatchArgs),
+    /// Write the man pages, of this command and of each above
+    #[command(hide = true)]
+    Man {
+        /// Folder to write them to
+        folder: PathBuf,
+    },
 }
 
 /// The arguments of `receive`.
@@ -62,7 +68,7 @@ pub enum Command {
     group(ArgGroup::new("source").required(true)),
     after_help = "SIGTERM or SIGINT ends the run: what is still queued is received at full speed until \
                   nothing comes for --idle, then vhost is detached and what it left in the ring is \
-                  read from the tap and counted as `leftover`. Another signal cuts either short. \
+                  read from the tap and counted as 'leftover'. Another signal cuts either short. \
                   --stop-after and --duration stop at once, without going on until it is idle.\n\n\
                   With --control each line of standard input is a command, which is answered by one \
                   line on standard output: `ok`, `ok DATA` or `error TEXT`; the result is printed to \
@@ -202,8 +208,8 @@ pub struct ForwardArgs {
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("end").required(true).multiple(true)),
-    after_help = "A packet counts as `sent` when the kernel accepted it. A send that fails for want of \
-                  room is counted as `refused` and done again with the same number, so numbers have \
+    after_help = "A packet counts as 'sent' when the kernel accepted it. A send that fails for want of \
+                  room is counted as 'refused' and done again with the same number, so numbers have \
                   no gaps of the sender's making. IP_RECVERR is off: a packet that the qdisc drops \
                   was accepted all the same, so that sent = received + left over + dropped by the \
                   device + dropped by the qdisc. With --bypass the device's drops are reported to \
