@@ -21,7 +21,7 @@ help: ## this list
 modules: ## tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR=; `make` alone does this (10 s; 5 min the first time)
 	@scripts/kernel modules
 
-client: ## the client, a guest without a VM (45 s)
+client: ## tuntap-client, a guest without a VM, and tuntap-run, which gives a tap to QEMU (45 s)
 	@scripts/client build
 
 docs: ## the documentation as HTML, and man pages (10 s; 1 min the first time)
