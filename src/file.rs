@@ -4,11 +4,12 @@
 //! socket and holds a ring.
 
 use crate::{
+    access,
     bindings,
     layout::{
         Agreement,
         Verdict, //
-    },
+    }, //
 };
 use core::{
     ffi::c_void,
@@ -67,8 +68,8 @@ pub(crate) trait File<'a>: Sized {
         // SAFETY: The file is open; neither changes until it is closed.
         let (operations, private) = unsafe {
             (
-                addr_of!((*file).f_op).read(),
-                addr_of!((*file).private_data).read(),
+                access::read(addr_of!((*file).f_op)),
+                access::read(addr_of!((*file).private_data)),
             )
         };
         if !Self::agreement().covers(operations) || private.is_null() {
@@ -124,7 +125,7 @@ pub(crate) unsafe fn agrees(
     size: usize,
 ) -> bool {
     // SAFETY: The file is open.
-    let private_data = unsafe { addr_of!((*file).private_data).read() };
+    let private_data = unsafe { access::read(addr_of!((*file).private_data)) };
     if private_data.cast() != private.as_ptr()
         || socket.cast() != private.as_ptr().wrapping_add(socket_offset)
     {
@@ -134,11 +135,9 @@ pub(crate) unsafe fn agrees(
     // protocol says how large the whole is.
     let object_size = unsafe {
         // Its first member, by the C header's own promise.
-        let sock = addr_of!((*socket).sk)
-            .read()
-            .cast::<bindings::sock_common>();
-        let proto = addr_of!((*sock).skc_prot).read();
-        addr_of!((*proto).obj_size).read()
+        let sock = access::read(addr_of!((*socket).sk)).cast::<bindings::sock_common>();
+        let proto = access::read(addr_of!((*sock).skc_prot));
+        access::read(addr_of!((*proto).obj_size))
     };
     object_size as usize == size
 }

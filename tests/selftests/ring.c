@@ -13,7 +13,7 @@
  * `watch`, `interrupt` and `redirect` print a line once they are at work. The
  * first two print another at their end, of JSON: how often they looked and found
  * a queue stopped, for how many milliseconds at most a queue was stopped beside a
- * dry ring, with that ring; and, if the kernel has fprobes, how often a consumer
+ * dry ring, with that ring (if it has slots, and the link is up); and, if the kernel has fprobes, how often a consumer
  * woke the first queue, how often that was with the ring full, and in how many
  * interrupts of the consumer its producer stopped the queue.
  *
@@ -199,7 +199,8 @@ static int watch_device(const char *pid, const char *device, bool interrupts)
 			stopped += is_stuck;
 			if (is_stuck) {
 				ring = look_at_ring(queue->end);
-				is_stuck = is_dry(&ring) &&
+				is_stuck = ring.size > 0 && is_dry(&ring) &&
+					   is_up(device) &&
 					   is_stopped(device, i);
 			}
 			if (!is_stuck || ring.producer != queue->producer)

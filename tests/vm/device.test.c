@@ -186,7 +186,7 @@ static void *consume_on(void *arg)
 }
 
 /* It unregisters while a consumer is in the call. */
-TEST_F(device, deleted_meanwhile)
+TEST_F_TIMEOUT(device, deleted_meanwhile, 120)
 {
 	struct consumer consumer = { .end = self->end };
 	struct sender sender;

@@ -172,7 +172,7 @@ static bool gets_through(struct flood *flood, struct consumer *consumers)
 	return false;
 }
 
-TEST_F(races, resize)
+TEST_F_TIMEOUT(races, resize, 120)
 {
 	static const unsigned int sizes[] = { 1, 100, 2, 33, 1000, 16, 3 };
 	uint64_t end = now_ms() + FLOOD_MS;
@@ -189,7 +189,7 @@ TEST_F(races, resize)
 	END_CONSUMERS(1);
 }
 
-TEST_F(races, down_and_up)
+TEST_F_TIMEOUT(races, down_and_up, 120)
 {
 	uint64_t end = now_ms() + FLOOD_MS;
 
@@ -209,7 +209,7 @@ TEST_F(races, down_and_up)
 }
 
 /* Each in its turn, so that the other one moves into slot 0. */
-TEST_F(races, detach_and_attach)
+TEST_F_TIMEOUT(races, detach_and_attach, 120)
 {
 	uint64_t end = now_ms() + FLOOD_MS;
 
@@ -230,7 +230,7 @@ TEST_F(races, detach_and_attach)
 }
 
 /* New devices for the same file, again and again. */
-TEST_F(races, delete)
+TEST_F_TIMEOUT(races, delete, 120)
 {
 	uint64_t end = now_ms() + FLOOD_MS;
 

@@ -260,6 +260,15 @@ void set_up(const char *device, bool up)
 	device_ioctl(SIOCSIFFLAGS, &request);
 }
 
+bool is_up(const char *device)
+{
+	struct ifreq request;
+
+	name_device(&request, device);
+	device_ioctl(SIOCGIFFLAGS, &request);
+	return request.ifr_flags & IFF_UP;
+}
+
 void set_txqueuelen(const char *device, unsigned int length)
 {
 	struct ifreq request;

@@ -66,6 +66,7 @@ void tun_steer_by_mark(int fd);
 int tap_open(const char *device);
 
 void set_up(const char *device, bool up);
+bool is_up(const char *device);
 void set_txqueuelen(const char *device, unsigned int length);
 int index_of(const char *device);
 
