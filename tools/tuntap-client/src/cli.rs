@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
-use tuntap_device::{MAX_QUEUES, interface_name};
+use tuntap_device::{MAX_QUEUES, VERSION, interface_name};
 
 use crate::packet::{MAX_PAYLOAD, MIN_PAYLOAD, MacAddr};
 use crate::sequence::MAX_SENDERS;
@@ -18,7 +18,7 @@ use crate::virtqueue::MAX_SIZE;
 /// A guest without a VM: drives tun/tap devices through vhost-net as a virtual machine would, and
 /// sends numbered packets to see that none is lost, doubled or out of order.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version = VERSION, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

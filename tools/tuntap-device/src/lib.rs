@@ -17,6 +17,9 @@ use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 /// include/uapi/linux/if_tun.h. The libc crate does not have it.
 pub const IFF_BACKPRESSURE: c_int = 0x0080;
 
+/// The version of the module, and of each tool.
+pub const VERSION: &str = env!("TUNTAP_RING_VERSION");
+
 /// The most queues a tap can have (MAX_TAP_QUEUES in linux/if_tap.h).
 pub const MAX_QUEUES: u16 = 256;
 

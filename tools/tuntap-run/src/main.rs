@@ -16,8 +16,8 @@ use std::process::{self, ExitCode};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use clap::{ArgGroup, Parser};
-use tuntap_device::{MAX_QUEUES, Queues, Source, interface_name, result};
+use clap::{ArgGroup, CommandFactory, Parser};
+use tuntap_device::{MAX_QUEUES, Queues, Source, VERSION, interface_name, result};
 
 /// Exit status if something fails before the command runs, as of env(1) and the like.
 const FAILED: u8 = 125;
@@ -30,7 +30,7 @@ const NOT_FOUND: u8 = 127;
 /// their descriptors.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = VERSION,
     max_term_width = 100,
     group(ArgGroup::new("source").required(true)),
     after_help = "In the arguments of COMMAND these stand for descriptors, which it inherits:\n\n  \
@@ -75,6 +75,10 @@ struct Cli {
     /// several queues of it by name; until a signal ends it
     #[arg(long, conflicts_with_all = ["device", "queues", "vhost", "command"])]
     hold: bool,
+
+    /// Write the man page to this folder
+    #[arg(long, hide = true, exclusive = true, value_name = "FOLDER")]
+    man: Option<PathBuf>,
 
     /// The command and its arguments
     #[arg(last = true, required_unless_present = "hold", value_name = "COMMAND")]
@@ -148,18 +152,26 @@ fn hold(name: &str) -> Result<Infallible> {
     }
 }
 
+/// Says what went wrong before the command ran.
+fn failed(err: &anyhow::Error) -> ExitCode {
+    eprintln!("tuntap-run: {err:#}");
+    ExitCode::from(FAILED)
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(folder) = &cli.man {
+        let written = clap_mangen::generate_to(Cli::command(), folder)
+            .with_context(|| format!("cannot write the man page to {}", folder.display()));
+        return written.map_or_else(|err| failed(&err), |()| ExitCode::SUCCESS);
+    }
     let prepared = match &cli.tap {
         Some(name) if cli.hold => hold(name).map(|never| match never {}),
         _ => prepare(&cli),
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(err) => {
-            eprintln!("tuntap-run: {err:#}");
-            return ExitCode::from(FAILED);
-        }
+        Err(err) => return failed(&err),
     };
     let program = &prepared.command[0];
     // Comes back only if that fails.
@@ -181,7 +193,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(args: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(["tuntap-run"].into_iter().chain(args.split_whitespace()))
@@ -231,6 +242,12 @@ mod tests {
         }
         let err = hold("nonexistent").unwrap_err().to_string();
         assert!(err.contains("multi_queue"), "{err}");
+    }
+
+    #[test]
+    fn a_man_page() {
+        assert!(parse("--man folder").is_ok());
+        assert!(parse("--man folder --tap tap0 -- qemu %fd").is_err());
     }
 
     /// Nothing is opened for a command that would not use it.
