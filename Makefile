@@ -10,20 +10,26 @@ MAKEFLAGS += --no-print-directory
 demo: ## set everything up, and see packets that a Rust function took off a tap ring (6 min; then 1 min)
 	@demo/run
 
-test: ## set everything up, and run every test (35 min; 45 the first time)
+test: ## set everything up, and run every suite but kcsan (35 min; 45 the first time)
 	@scripts/test
+
+help: ## this list
+	@scripts/help
 
 ##@ Building
 
-modules: ## build tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR= (10 s)
+modules: ## tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR=; `make` alone does this (10 s; 5 min the first time)
 	@scripts/kernel modules
 
-client: ## build the client, a guest without a VM (45 s)
+client: ## tuntap-client, a guest without a VM, and tuntap-run, which gives a tap to QEMU (45 s)
 	@scripts/client build
+
+docs: ## the documentation as HTML, and man pages (10 s; 1 min the first time)
+	@scripts/docs build
 
 ##@ Testing
 
-test-%: ## run one suite: a folder below tests/
+test-%: ## run one suite, a folder below tests/:
 	@scripts/test $*
 
 torture: ## do to a device under traffic all that can be done, at random (SECONDS=60 SEED= CONSUMER=ours BED=guest)
@@ -34,7 +40,7 @@ torture: ## do to a device under traffic all that can be done, at random (SECOND
 bench: ## run every benchmark, and end with one table of goals (18 min; BENCH=full 3 h)
 	@bench/run
 
-bench-%: bench/%/run ## run one benchmark: a folder below bench/, such as bench-ring (1 to 6 min)
+bench-%: bench/%/run ## run one benchmark, a folder below bench/:
 	@bench/$*/run
 
 ##@ Tidying
@@ -43,10 +49,7 @@ clean: ## remove what was built in this checkout
 	rm -rf build
 
 clean-cache: ## remove the build root and all that was downloaded
-	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
+	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
 
-help: ## this list
-	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z%-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
-
-.PHONY: demo test modules client torture bench clean clean-cache help
+.PHONY: demo test help modules client docs torture bench clean clean-cache
 SHELL := /bin/bash

@@ -15,9 +15,12 @@ die() {
 	exit 1
 }
 
-# usage: prints the header of the script that runs, and ends it
+# header: of the script that runs, which is its manual
+header() { sed -n '4,/^$/ { s/^# \{0,1\}//; p }' "$0"; }
+
+# usage: for a script that was called wrongly
 usage() {
-	awk 'NR > 3 { if (!sub(/^# ?/, "")) exit; print }' "$0" >&2
+	header >&2
 	exit 2
 }
 
@@ -38,6 +41,12 @@ size() {
 	[[ ${2:-} =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 takes a size such as 512M or 2G, not '${2:-}'"
 	echo "$2"
 }
+
+# A script that is sourced without arguments sees those of the one that sources it.
+if [ "${1:-}" = --help ]; then
+	header
+	exit 0
+fi
 
 # What comes from the environment is looked at before anything is done.
 [[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"

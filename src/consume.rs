@@ -89,6 +89,11 @@ pub(crate) trait Producer {
     fn newest(&self) -> Option<NonNull<c_void>> {
         None
     }
+
+    /// How many entries are in the ring, for those who watch; `None` where nobody does.
+    fn entries(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// The netdev queue above a ring.
@@ -129,6 +134,10 @@ pub(crate) trait Device {
     fn sender(&self, _entry: NonNull<c_void>) -> Option<u32> {
         None
     }
+
+    /// The queue has just been woken, for those who watch. Both locks are held, and the count is still
+    /// that of before.
+    fn woken(&self, _producer: &impl Producer) {}
 }
 
 /// A file's ring, and the way from it to the device above.
@@ -474,6 +483,7 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
             && producer.has_room();
         if due {
             queue.wake(producer.newest().and_then(|entry| device.sender(entry)));
+            device.woken(&producer);
             device.reset_freed();
         }
         due

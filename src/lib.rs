@@ -18,6 +18,7 @@ mod stats;
 mod sync;
 #[cfg(CONFIG_TAP)]
 mod tap;
+mod trace;
 mod tun;
 
 use core::{
@@ -111,7 +112,10 @@ unsafe fn consume_batched<E: consume::Endpoint>(
     endpoint: Result<E>,
     array: *mut *mut c_void,
     n: c_int,
-) -> c_int {
+) -> c_int
+where
+    for<'a> E::Device<'a>: trace::Named,
+{
     let endpoint = match endpoint {
         Ok(endpoint) => endpoint,
         Err(e) => {
@@ -124,8 +128,10 @@ unsafe fn consume_batched<E: consume::Endpoint>(
         // SAFETY: By the safety contract; the elements may be uninitialised.
         Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
     };
+    let asked = out.len();
     let outcome = consume::consume_batched(endpoint, out);
     stats::count(&outcome);
+    trace::consume_batched(endpoint, asked, &outcome);
     // No more than `n`.
     outcome.taken as c_int
 }

@@ -256,4 +256,18 @@ impl consume::Producer for LockedProducer<'_> {
         };
         self.entry(newest)
     }
+
+    fn entries(&self) -> Option<usize> {
+        let head = consume::Ring::head(self.ring);
+        let size = consume::Ring::slots(self.ring).len();
+        if self.entry(head).is_none() {
+            return Some(0);
+        }
+        // Of two indices that are the same, in a ring that is not dry, it is full.
+        Some(match self.producer().wrapping_sub(head) {
+            0 => size,
+            ahead if ahead < size => ahead,
+            behind => size.wrapping_add(behind),
+        })
+    }
 }

@@ -9,8 +9,13 @@ use crate::{
         Wake, //
     },
 };
+use core::ffi::c_void;
 use kernel::{
     debugfs::Scope,
+    ffi::{
+        c_char,
+        c_uint, //
+    },
     fmt,
     prelude::*, //
 };
@@ -20,18 +25,33 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Counter(bindings::tuntap_ring_counter);
 
-/// Each counter and the name of its file.
-const COUNTERS: [(Counter, &CStr); 6] = [
-    (CALLS, c"calls"),
-    (ENTRIES, c"entries"),
-    (WAKES, c"wakes"),
-    (REMOTE, c"remote"),
-    (WITHHELD, c"withheld"),
-    (TURNED_AWAY, c"turned_away"),
+/// What a file shows.
+#[derive(Clone, Copy)]
+pub(crate) enum File {
+    /// One counter.
+    Counter(Counter),
+    /// Calls of either export that got as far as a ring.
+    Calls,
+    /// The same by how many entries they took: a line for each power of two, and the calls that took
+    /// that many at least, and fewer than the next line says. The first is 0.
+    Batches,
+    /// Queues of tun devices that are stopped just now, in the network namespace of the reader: a line
+    /// for each, with the device and the number of the queue.
+    Stopped,
+}
+
+/// Each file and its name.
+const FILES: [(&CStr, File); 8] = [
+    (c"calls", File::Calls),
+    (c"batches", File::Batches),
+    (c"entries", File::Counter(ENTRIES)),
+    (c"wakes", File::Counter(WAKES)),
+    (c"remote", File::Counter(REMOTE)),
+    (c"withheld", File::Counter(WITHHELD)),
+    (c"turned_away", File::Counter(TURNED_AWAY)),
+    (c"stopped", File::Stopped),
 ];
 
-/// Calls of either export that got as far as a ring.
-const CALLS: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_CALLS);
 /// Entries handed out.
 const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRIES);
 /// Queues woken.
@@ -49,12 +69,78 @@ impl Counter {
         // SAFETY: The counter is one of the C enumeration; process context, by those who call.
         unsafe { bindings::tuntap_ring_helper_count(self.0) };
     }
+
+    fn sum(self) -> u64 {
+        // SAFETY: The counter is one of the C enumeration; may be called in any context.
+        unsafe { bindings::tuntap_ring_helper_sum(self.0) }
+    }
 }
 
-impl fmt::Debug for Counter {
+/// Counters of calls: of those that took nothing, one entry, two or three, four to seven, and so on.
+fn batches() -> impl Iterator<Item = Counter> {
+    (bindings::tuntap_ring_counter_TUNTAP_RING_BATCHES
+        ..=bindings::tuntap_ring_counter_TUNTAP_RING_LAST_BATCH)
+        .map(Counter)
+}
+
+impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: The counter is one of the C enumeration; may be called in any context.
-        fmt::Display::fmt(&unsafe { bindings::tuntap_ring_helper_sum(self.0) }, f)
+        match self {
+            Self::Counter(counter) => write!(f, "{}", counter.sum()),
+            Self::Calls => write!(
+                f,
+                "{}",
+                batches().map(Counter::sum).fold(0, u64::wrapping_add)
+            ),
+            Self::Batches => {
+                for (digits, counter) in batches().enumerate() {
+                    let least = (1_u32 << digits) >> 1;
+                    let separator = if digits == 0 { "" } else { "\n" };
+                    write!(f, "{separator}{least} {}", counter.sum())?;
+                }
+                Ok(())
+            }
+            Self::Stopped => {
+                let mut writer = Lines {
+                    f,
+                    is_first: true,
+                    result: Ok(()),
+                };
+                let data: *mut Lines<'_, '_> = &mut writer;
+                // SAFETY: Process context, by those who read files; `write_stopped` gets what it wants.
+                unsafe {
+                    bindings::tuntap_ring_helper_tell_stopped(Some(write_stopped), data.cast())
+                };
+                writer.result
+            }
+        }
+    }
+}
+
+/// Where queues are written to.
+struct Lines<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+/// Writes one line.
+///
+/// # Safety
+///
+/// `device` must be a C string, and `lines` a [`Lines`] that nobody else uses.
+unsafe extern "C" fn write_stopped(device: *const c_char, queue: c_uint, lines: *mut c_void) {
+    // SAFETY: By the safety contract.
+    let (device, lines) = unsafe {
+        (
+            CStr::from_char_ptr(device),
+            &mut *lines.cast::<Lines<'_, '_>>(),
+        )
+    };
+    let separator = if lines.is_first { "" } else { "\n" };
+    lines.is_first = false;
+    if lines.result.is_ok() {
+        lines.result = lines.f.write_fmt(fmt!("{separator}{device} {queue}"));
     }
 }
 
@@ -76,17 +162,13 @@ pub(crate) fn count_turned_away() {
 }
 
 /// The files in debugfs, there for as long as the value lives.
-pub(crate) type Files = Scope<[Counter; COUNTERS.len()]>;
+pub(crate) type Files = Scope<[File; FILES.len()]>;
 
 /// Makes the files. Without debugfs there are none, and that is no error.
 pub(crate) fn files() -> impl PinInit<Files> {
-    Scope::dir(
-        COUNTERS.map(|(counter, _)| counter),
-        c"tuntap_ring",
-        |counters, dir| {
-            for (counter, (_, name)) in counters.iter().zip(COUNTERS) {
-                dir.read_only_file(name, counter);
-            }
-        },
-    )
+    Scope::dir(FILES.map(|(_, file)| file), c"tuntap_ring", |files, dir| {
+        for (file, (name, _)) in files.iter().zip(FILES) {
+            dir.read_only_file(name, file);
+        }
+    })
 }

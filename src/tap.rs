@@ -27,6 +27,10 @@ use crate::{
         Locked,
         PtrRing, //
     },
+    trace::{
+        self,
+        Named, //
+    },
 };
 use core::{
     marker::PhantomData,
@@ -191,14 +195,11 @@ pub(crate) struct TapDevice<'a> {
     rcu: &'a rcu::Guard,
 }
 
-impl<'a> TapDevice<'a> {
+impl Named for TapDevice<'_> {
     #[inline(always)]
-    fn dev(&self) -> Option<NetDevice<'a>> {
+    fn net_device(&self) -> *mut bindings::net_device {
         // SAFETY: There by the type invariants; `dev` is never changed.
-        let dev = NonNull::new(unsafe { access::read(addr_of!((*self.tap.as_ptr()).dev)) })?;
-        // SAFETY: `tap` lies in the device's private part, so both are freed together, after a
-        // grace period.
-        Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
+        unsafe { access::read(addr_of!((*self.tap.as_ptr()).dev)) }
     }
 
     /// The file's place among the device's files. There may be more files than queues.
@@ -207,6 +208,16 @@ impl<'a> TapDevice<'a> {
         // SAFETY: There by the type invariants. Changed under RTNL, not under the consumer lock:
         // one volatile read, as `READ_ONCE()` is.
         usize::from(unsafe { access::read_once(addr_of!((*self.q.as_ptr()).queue_index)) })
+    }
+}
+
+impl<'a> TapDevice<'a> {
+    #[inline(always)]
+    fn dev(&self) -> Option<NetDevice<'a>> {
+        let dev = NonNull::new(self.net_device())?;
+        // SAFETY: `tap` lies in the device's private part, so both are freed together, after a
+        // grace period.
+        Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
     }
 }
 
@@ -252,4 +263,8 @@ impl<'a> consume::Device for TapDevice<'a> {
 
     #[inline(always)]
     fn reset_freed(&self) {}
+
+    fn woken(&self, producer: &impl consume::Producer) {
+        trace::wake(self, producer);
+    }
 }

@@ -29,6 +29,10 @@ use crate::{
         Locked,
         PtrRing, //
     },
+    trace::{
+        self,
+        Named, //
+    },
 };
 use core::{
     ffi::c_void,
@@ -210,14 +214,11 @@ pub(crate) struct TunDevice<'a> {
     rcu: &'a rcu::Guard,
 }
 
-impl<'a> TunDevice<'a> {
+impl Named for TunDevice<'_> {
     #[inline(always)]
-    fn dev(&self) -> Option<NetDevice<'a>> {
+    fn net_device(&self) -> *mut bindings::net_device {
         // SAFETY: There by the type invariants; `dev` is never changed.
-        let dev = NonNull::new(unsafe { access::read(addr_of!((*self.tun.as_ptr()).dev)) })?;
-        // SAFETY: The device holds `tun` as its private part, so both are freed together, after a
-        // grace period.
-        Some(unsafe { NetDevice::from_raw(dev.cast(), self.rcu) })
+        unsafe { access::read(addr_of!((*self.tun.as_ptr()).dev)) }.cast()
     }
 
     /// The file's queue, as long as it owns one.
@@ -232,6 +233,16 @@ impl<'a> TunDevice<'a> {
                 (*self.tfile.as_ptr()).__bindgen_anon_1.queue_index
             ))
         })
+    }
+}
+
+impl<'a> TunDevice<'a> {
+    #[inline(always)]
+    fn dev(&self) -> Option<NetDevice<'a>> {
+        let dev = NonNull::new(self.net_device())?;
+        // SAFETY: The device holds `tun` as its private part, so both are freed together, after a
+        // grace period.
+        Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
     }
 
     #[inline(always)]
@@ -302,5 +313,9 @@ impl<'a> consume::Device for TunDevice<'a> {
         // SAFETY: Entries of tun's rings are packets and XDP frames, which the function tells apart; this
         // one is in the ring, and stays there as long as its locks are held.
         u32::try_from(unsafe { bindings::tuntap_ring_helper_sender(entry.as_ptr()) }).ok()
+    }
+
+    fn woken(&self, producer: &impl consume::Producer) {
+        trace::wake(self, producer);
     }
 }

@@ -11,3 +11,4 @@
 #include <net/sock.h>
 
 #include "helpers.h"
+#include "trace.h"

@@ -5,12 +5,15 @@
 #include <linux/if_tun.h>
 #include <linux/kcsan-checks.h>
 #include <linux/netdevice.h>
+#include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/skbuff.h>
 #include <linux/smp.h>
 #include <linux/spinlock.h>
+#include <net/net_namespace.h>
+#include <net/rtnetlink.h>
 
 #include "helpers.h"
 
@@ -85,13 +88,16 @@ void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
  */
 void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock)
 {
+	/* There is none for calls, as each is in a batch. */
+	int batch = min(TUNTAP_RING_BATCHES + fls64(entries), TUNTAP_RING_LAST_BATCH);
+
 	if (IS_ENABLED(CONFIG_PREEMPT_RT)) {
-		this_cpu_inc(counters[TUNTAP_RING_CALLS]);
+		this_cpu_inc(counters[batch]);
 		this_cpu_add(counters[TUNTAP_RING_ENTRIES], entries);
 	} else {
 		u64 *here = this_cpu_ptr(counters);
 
-		here[TUNTAP_RING_CALLS]++;
+		here[batch]++;
 		here[TUNTAP_RING_ENTRIES] += entries;
 	}
 	spin_unlock(lock);
@@ -197,4 +203,25 @@ void tuntap_ring_helper_finish_wakes(void)
 			cond_resched();
 	/* Who has written that last may still be in the function, with interrupts off. */
 	synchronize_rcu();
+}
+
+/*
+ * Calls FOUND for each queue of a tun device that is up, in the network namespace
+ * of the current process, whose driver has stopped it just now.
+ */
+void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data)
+{
+	struct net_device *dev;
+	unsigned int i;
+
+	rcu_read_lock();
+	for_each_netdev_rcu(current->nsproxy->net_ns, dev) {
+		if (!dev->rtnl_link_ops || strcmp(dev->rtnl_link_ops->kind, "tun") ||
+		    !netif_running(dev))
+			continue;
+		for (i = 0; i < dev->real_num_tx_queues; i++)
+			if (netif_tx_queue_stopped(netdev_get_tx_queue(dev, i)))
+				found(dev->name, i, data);
+	}
+	rcu_read_unlock();
 }

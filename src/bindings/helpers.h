@@ -9,14 +9,19 @@ struct netdev_queue;
 
 /* What is counted; src/stats.rs says what each means and gives it its file name. */
 enum tuntap_ring_counter {
-	TUNTAP_RING_CALLS,
 	TUNTAP_RING_ENTRIES,
 	TUNTAP_RING_WAKES,
 	TUNTAP_RING_REMOTE,
 	TUNTAP_RING_WITHHELD,
 	TUNTAP_RING_TURNED_AWAY,
+	/* Calls, by the number of binary digits of what they took; the last: and more. */
+	TUNTAP_RING_BATCHES,
+	TUNTAP_RING_LAST_BATCH = TUNTAP_RING_BATCHES + 9,
 	TUNTAP_RING_COUNTERS,
 };
+
+/* Told of a device and one of its queues. */
+typedef void (*tuntap_ring_found_t)(const char *device, unsigned int queue, void *data);
 
 #ifdef CONFIG_KCSAN
 void tuntap_ring_helper_announce(const void *place, size_t size, bool write, bool marked);
@@ -33,5 +38,6 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
 int tuntap_ring_helper_sender(void *entry);
 void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu);
 void tuntap_ring_helper_finish_wakes(void);
+void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
 
 #endif

@@ -20,6 +20,8 @@
     reason = "generated"
 )]
 
+#[cfg(CONFIG_TRACEPOINTS)]
+pub(crate) use kernel::bindings::tracepoint;
 pub(crate) use kernel::bindings::{
     file,
     file_operations, //

@@ -42,13 +42,20 @@ is_from_updates() {
 	[[ $file = */updates/* ]]
 }
 
+# has_event NAME FIELD...: whether there is a trace point with just these fields, in that order
+has_event() {
+	local format=/sys/kernel/tracing/events/tuntap_ring/$1/format
+	shift
+	[ "$(sed -n 's/^\tfield:.* \([a-z]*\);\toffset:.*/\1/p' "$format" | grep -v '^common' | paste -sd ' ' -)" = "$*" ]
+}
+
 has_counters() {
-	for counter in calls entries wakes withheld turned_away; do
+	for counter in calls entries wakes remote withheld turned_away; do
 		grep -qxE '[0-9]+' "/sys/kernel/debug/tuntap_ring/$counter" || return 1
 	done
 }
 
-plan 15
+plan 17
 for symbol in tun_ring_consume_batched tap_ring_consume_batched tuntap_ring_check_build; do
 	check "$symbol is EXPORT_SYMBOL_GPL" is_gpl_export "$symbol"
 	check "$symbol is in the module's table of exports" is_in_ksymtab "$symbol"
@@ -60,4 +67,6 @@ check "author" has_field author '.+'
 check "description" has_field description '.+'
 check "version" has_field version '[0-9]+\.[0-9]+\.[0-9]+'
 check "counters" has_counters
+check "trace point consume_batched" has_event consume_batched device queue asked taken freed
+check "trace point wake" has_event wake device queue consumed fill
 finish

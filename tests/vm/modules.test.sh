@@ -76,6 +76,14 @@ refuses_value() {
 	fails modprobe tuntap_ring "$1" && dmesg | grep -qF "tuntap_ring: $1 is not"
 }
 
+# What listens to its events does not keep the module, and does not outlive it.
+unloads_while_traced() {
+	local events=/sys/kernel/tracing/events/tuntap_ring
+	modprobe tuntap_ring && echo 1 >$events/enable && unloads tuntap_ring &&
+		fails test -e $events || return
+	modprobe tuntap_ring && [ "$(cat $events/enable)" = 0 ] && unloads tuntap_ring
+}
+
 # refused_by_kernel PARAMETER=VALUE: it is no value of that type
 refused_by_kernel() {
 	fails modprobe tuntap_ring "$1" && fails is_loaded tuntap_ring &&
@@ -95,11 +103,13 @@ no_parameter_in_sysfs() {
 		rmmod tuntap_ring
 }
 
-plan 27
+plan 29
 check "a user keeps tuntap_ring loaded" refuses_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
 check "its counters go with it" fails test -e /sys/kernel/debug/tuntap_ring
+check "its trace points go with it" fails test -e /sys/kernel/tracing/events/tuntap_ring
+check "it unloads while it is traced" unloads_while_traced
 check "$ROUNDS times loaded and unloaded" load_and_unload
 for value in 1 100; do
 	check "wake_after=$value" takes "wake_after=$value"

@@ -9,18 +9,16 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use tuntap_device::{MAX_QUEUES, VERSION, interface_name};
 
 use crate::packet::{MAX_PAYLOAD, MIN_PAYLOAD, MacAddr};
 use crate::sequence::MAX_SENDERS;
 use crate::virtqueue::MAX_SIZE;
 
-/// The most queues a tap can have (MAX_TAP_QUEUES in linux/if_tap.h).
-const MAX_QUEUES: u16 = 256;
-
 /// A guest without a VM: drives tun/tap devices through vhost-net as a virtual machine would, and
 /// sends numbered packets to see that none is lost, doubled or out of order.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version = VERSION, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -54,6 +52,14 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Send numbered UDP packets, through the qdisc unless told otherwise
     Flood(FloodArgs),
+    /// Show what the module counts, as it goes
+    Watch(WatchArgs),
+    /// Write the man pages, of this command and of each above
+    #[command(hide = true)]
+    Man {
+        /// Folder to write them to
+        folder: PathBuf,
+    },
 }
 
 /// The arguments of `receive`.
@@ -62,7 +68,7 @@ pub enum Command {
     group(ArgGroup::new("source").required(true)),
     after_help = "SIGTERM or SIGINT ends the run: what is still queued is received at full speed until \
                   nothing comes for --idle, then vhost is detached and what it left in the ring is \
-                  read from the tap and counted as `leftover`. Another signal cuts either short. \
+                  read from the tap and counted as 'leftover'. Another signal cuts either short. \
                   --stop-after and --duration stop at once, without going on until it is idle.\n\n\
                   With --control each line of standard input is a command, which is answered by one \
                   line on standard output: `ok`, `ok DATA` or `error TEXT`; the result is printed to \
@@ -202,8 +208,8 @@ pub struct ForwardArgs {
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("end").required(true).multiple(true)),
-    after_help = "A packet counts as `sent` when the kernel accepted it. A send that fails for want of \
-                  room is counted as `refused` and done again with the same number, so numbers have \
+    after_help = "A packet counts as 'sent' when the kernel accepted it. A send that fails for want of \
+                  room is counted as 'refused' and done again with the same number, so numbers have \
                   no gaps of the sender's making. IP_RECVERR is off: a packet that the qdisc drops \
                   was accepted all the same, so that sent = received + left over + dropped by the \
                   device + dropped by the qdisc. With --bypass the device's drops are reported to \
@@ -275,15 +281,36 @@ pub struct FloodArgs {
     pub json: Option<PathBuf>,
 }
 
-fn interface_name(text: &str) -> Result<String, String> {
-    // IFNAMSIZ counts the terminating zero.
-    if text.is_empty() || text.len() >= libc::IFNAMSIZ {
-        return Err(format!("must have 1 to {} bytes", libc::IFNAMSIZ - 1));
-    }
-    if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
-        return Err("must not contain `/`, `:` or white space".into());
-    }
-    Ok(text.into())
+/// The arguments of `watch`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "On a terminal it draws one screen: rates, totals, how many entries the calls took, \
+                  and which queues of tun devices are stopped (of this network namespace, at the \
+                  moment of the look). Else it writes a line for each look.\n\n\
+                  SIGTERM or SIGINT ends it.\n\n\
+                  Exit status: 0 in the end, 1 on an error, such as the module being unloaded, 2 on \
+                  wrong usage."
+)]
+pub struct WatchArgs {
+    /// Time between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+
+    /// End after that many looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Write lines, even to a terminal
+    #[arg(long)]
+    pub plain: bool,
+
+    /// Folder of the counters
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/sys/kernel/debug/tuntap_ring"
+    )]
+    pub counters: PathBuf,
 }
 
 fn ring_size(text: &str) -> Result<u16, String> {

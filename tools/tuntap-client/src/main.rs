@@ -17,10 +17,12 @@ mod tap;
 mod vhost_net;
 mod virtqueue;
 mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::receive(args),
         Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
+        Command::Watch(args) => watch::watch(args),
+        Command::Man { folder } => clap_mangen::generate_to(Cli::command(), folder)
+            .with_context(|| format!("cannot write man pages to {}", folder.display())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,35 +4,16 @@
 
 use std::fs::File;
 use std::io;
-use std::mem::zeroed;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use libc::{c_char, c_int, c_void, ifreq, nfds_t, pollfd, siginfo_t};
+use libc::{c_int, c_void, nfds_t, pollfd, siginfo_t};
+pub use tuntap_device::{interface_request, result};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
-
-/// Turns the -1 of a system call into its error.
-pub fn result<T: PartialOrd + Default>(ret: T) -> io::Result<T> {
-    if ret < T::default() {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(ret)
-}
-
-/// An interface request for the interface `name`, which was checked to fit.
-pub fn interface_request(name: &str) -> ifreq {
-    // SAFETY: The structure is made of numbers and of a union of such, so all zero is fine.
-    let mut request: ifreq = unsafe { zeroed() };
-    let room = libc::IFNAMSIZ - 1;
-    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
-        *to = c_char::from_ne_bytes([from]);
-    }
-    request
-}
 
 /// Waits until one of the files can be read, for `timeout` at most. Returns whether one can.
 pub fn poll_in(files: &[&File], timeout: Duration) -> Result<bool> {
@@ -107,24 +88,5 @@ impl Stop {
     /// A file descriptor that can be read once one came.
     pub fn fd(&self) -> RawFd {
         STOP_EVENT.get().map_or(-1, AsRawFd::as_raw_fd)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interface_names_are_cut_and_terminated() {
-        let bytes = |name| interface_request(name).ifr_name.map(|c| c as u8);
-        assert_eq!(&bytes("tap0")[..5], b"tap0\0");
-        assert_eq!(&bytes("a-name-that-is-too-long"), b"a-name-that-is-\0");
-    }
-
-    #[test]
-    fn results() {
-        assert_eq!(result(0).unwrap(), 0);
-        assert_eq!(result(3isize).unwrap(), 3);
-        assert!(result(-1).is_err());
     }
 }

@@ -2,30 +2,24 @@
 
 //! The queues of a tap device, or of another character device that is used like one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use libc::{c_int, c_short, ifreq};
-use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
+use anyhow::{Context, Result};
+use libc::c_int;
+use tuntap_device::{self as device, Queues};
+use vmm_sys_util::ioctl::{ioctl_with_ref, ioctl_with_val};
 
-use crate::sys::{interface_request, poll_in, result};
-
-/// A full ring stops the queue instead of dropping: 0x0080 in the kernel's
-/// include/uapi/linux/if_tun.h. The libc crate does not have it.
-const IFF_BACKPRESSURE: c_int = 0x0080;
+use crate::sys::{poll_in, result};
 
 /// `struct virtio_net_hdr_v1`, which is in front of each frame.
 pub const VNET_HDR_LEN: usize = 12;
 
 /// Where that has the number of buffers that the frame takes.
 pub const NUM_BUFFERS: usize = 10;
-
-const TUN_PATH: &str = "/dev/net/tun";
 
 /// How long [`Tap::read_rest`] goes on at most, should frames keep coming.
 const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -48,52 +42,30 @@ pub struct Tap {
     pub queues: Vec<File>,
 }
 
+impl From<Queues> for Tap {
+    fn from(Queues { name, files }: Queues) -> Self {
+        Self {
+            name,
+            queues: files,
+        }
+    }
+}
+
 impl Tap {
     /// Opens `queues` queues of `source`.
     pub fn open(source: &Source<'_>, queues: u16, backpressure: bool) -> Result<Self> {
-        let mut tap = match source {
-            Source::Name(name) => Self {
-                name: (*name).to_owned(),
-                queues: Vec::new(),
-            },
-            Source::Device(path) => Self {
-                name: path.display().to_string(),
-                queues: Vec::new(),
-            },
+        let tap = match *source {
+            Source::Name(name) => {
+                Queues::open(device::Source::Name(name), queues, backpressure)?.into()
+            }
+            Source::Device(path) => {
+                Queues::open(device::Source::Device(path), queues, backpressure)?.into()
+            }
             Source::Fds(fds) => Self {
                 name: format!("fd {}", fds[0]),
                 queues: fds.iter().map(|fd| duplicate(*fd)).collect::<Result<_>>()?,
             },
         };
-        let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        if backpressure {
-            flags |= IFF_BACKPRESSURE;
-        }
-        if queues > 1 {
-            flags |= libc::IFF_MULTI_QUEUE;
-        }
-        match source {
-            Source::Name(_) => {
-                for _ in 0..queues {
-                    let file = open_queue(Path::new(TUN_PATH), "modprobe tun")?;
-                    check_features(&file, flags)?;
-                    // A pattern such as `tap%d` becomes a name with the first queue.
-                    tap.name = attach(&file, &tap.name, flags)
-                        .map_err(|err| explain_attach(&tap.name, queues, err))?;
-                    tap.queues.push(file);
-                }
-            }
-            Source::Device(path) => {
-                for _ in 0..queues {
-                    let file = open_queue(path, "make the macvtap first")?;
-                    check_features(&file, flags)?;
-                    attach(&file, "", flags)
-                        .map_err(|err| explain_attach(&tap.name, queues, err))?;
-                    tap.queues.push(file);
-                }
-            }
-            Source::Fds(_) => {}
-        }
         for file in &tap.queues {
             set_headers(file).with_context(|| format!("cannot set up {}", tap.name))?;
         }
@@ -102,21 +74,12 @@ impl Tap {
 
     /// Detaches the queue of that file from the device.
     pub fn detach(&self, file: usize) -> Result<()> {
-        self.set_queue(file, libc::IFF_DETACH_QUEUE)
+        device::set_queue(self.file(file)?, false)
     }
 
     /// Attaches it again.
     pub fn attach(&self, file: usize) -> Result<()> {
-        self.set_queue(file, libc::IFF_ATTACH_QUEUE)
-    }
-
-    fn set_queue(&self, file: usize, flags: c_int) -> Result<()> {
-        let mut request = interface_request("");
-        request.ifr_ifru.ifru_flags = flags as c_short;
-        // SAFETY: The ioctl reads one ifreq, which is what it is given.
-        let ret = unsafe { ioctl_with_ref(self.file(file)?, libc::TUNSETQUEUE as _, &request) };
-        result(ret).context("TUNSETQUEUE")?;
-        Ok(())
+        device::set_queue(self.file(file)?, true)
     }
 
     /// The file of that number.
@@ -212,26 +175,6 @@ pub fn set_offloads(file: &File) -> Result<()> {
     Ok(())
 }
 
-fn open_queue(path: &Path, cure: &str) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|err| explain_open(path, cure, err))
-}
-
-/// Says what to do about a device file that cannot be opened.
-pub fn explain_open(path: &Path, missing: &str, err: io::Error) -> anyhow::Error {
-    let cure = match err.raw_os_error() {
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => missing,
-        Some(libc::EACCES | libc::EPERM) => "run as root",
-        Some(libc::EBUSY) => "end whoever else has it open",
-        _ => return anyhow!("cannot open {}: {err}", path.display()),
-    };
-    anyhow!("cannot open {}: {err} (cure: {cure})", path.display())
-}
-
 /// Takes a duplicate of a file descriptor that was passed to the program.
 fn duplicate(fd: RawFd) -> Result<File> {
     // SAFETY: The call takes no pointers, and a bad descriptor is refused.
@@ -247,50 +190,6 @@ fn duplicate(fd: RawFd) -> Result<File> {
     result(unsafe { libc::fcntl(owned.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })
         .with_context(|| format!("cannot make file descriptor {fd} non-blocking"))?;
     Ok(File::from(owned))
-}
-
-fn check_features(file: &File, flags: c_int) -> Result<()> {
-    // The interface says unsigned, but all flags are int.
-    let mut features: c_int = 0;
-    // SAFETY: The ioctl writes one int's worth, which is what it is given.
-    let ret = unsafe { ioctl_with_mut_ref(file, libc::TUNGETFEATURES as _, &mut features) };
-    result(ret)
-        .context("cannot ask for the features of the device (cure: use a tun/tap device)")?;
-    let missing = flags & !features;
-    if missing & IFF_BACKPRESSURE != 0 {
-        bail!(
-            "the device does not know IFF_BACKPRESSURE \
-             (cure: use a tap on Linux 7.3 or newer, or leave out --backpressure)"
-        );
-    }
-    ensure!(
-        missing == 0,
-        "the device does not know the flags {missing:#06x} (cure: use a newer kernel)"
-    );
-    Ok(())
-}
-
-/// Attaches an open file to the device, as a queue of it, and returns the device's name.
-fn attach(file: &File, name: &str, flags: c_int) -> io::Result<String> {
-    let mut request: ifreq = interface_request(name);
-    request.ifr_ifru.ifru_flags = flags as c_short;
-    // SAFETY: The ioctl reads and writes one ifreq, which is what it is given.
-    result(unsafe { ioctl_with_mut_ref(file, libc::TUNSETIFF as _, &mut request) })?;
-    let name = request.ifr_name.iter().map(|c| *c as u8);
-    let name: Vec<_> = name.take_while(|c| *c != 0).collect();
-    Ok(String::from_utf8_lossy(&name).into_owned())
-}
-
-fn explain_attach(name: &str, queues: u16, err: io::Error) -> anyhow::Error {
-    let cure = match err.raw_os_error() {
-        Some(libc::EPERM) => "run as root",
-        Some(libc::EBUSY) => "end whoever else has it open",
-        Some(libc::EINVAL) if queues > 1 => "make it with `multi_queue`, as a tap",
-        Some(libc::EINVAL) => "make it as a tap, and without `multi_queue`",
-        Some(libc::E2BIG) => "use fewer --queues",
-        _ => return anyhow!("cannot attach to {name}: {err}"),
-    };
-    anyhow!("cannot attach to {name}: {err} (cure: {cure})")
 }
 
 /// Sets the length of the header in front of each frame, and turns the offloads off.

@@ -2,7 +2,7 @@
 
 //! A vhost-net device with its pair of virtqueues.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -19,7 +19,6 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 use crate::memory::GuestRam;
-use crate::tap::explain_open;
 use crate::virtqueue::Virtqueue;
 
 /// The indices of the virtqueues in a vhost-net device.
@@ -75,11 +74,7 @@ impl QueuePair {
     /// Opens the vhost device at `path` and gives it the memory and two virtqueues of `size`
     /// entries, still without a backend.
     pub fn open(path: &Path, ram: &Rc<GuestRam>, size: u16) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|err| explain_open(path, "modprobe vhost_net", err))?;
+        let file = tuntap_device::open(path, "modprobe vhost_net")?;
         Self::set_up(file, ram, size).with_context(|| format!("cannot set up {}", path.display()))
     }
 

@@ -1,0 +1,36 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The tap of the demo, and who is at its two ends. To be sourced in the guest.
+
+CLIENT=/src/build/tools/release/tuntap-client
+TAP=tap0 GUEST=10.99.0.2 HOST=10.99.0.1/24
+
+# make_tap RING
+make_tap() {
+	ip tuntap add dev "$TAP" mode tap vnet_hdr
+	sysctl -q "net.ipv6.conf.$TAP.disable_ipv6=1"
+	ip link set "$TAP" txqueuelen "$1" up
+	ip address add "$HOST" dev "$TAP"
+	ip neighbour replace "$GUEST" lladdr 02:00:00:00:00:02 dev "$TAP" nud permanent
+	tc qdisc replace dev "$TAP" root fq_codel
+}
+
+# start_client DELAY OPTION...: resting DELAY µs a batch; sets `client` to who has to be waited for
+start_client() {
+	local delay=$1
+	shift
+	rm -f /run/ready
+	"$CLIENT" receive --tap "$TAP" --delay "$delay" --ready /run/ready --json /run/client.json \
+		"$@" >/run/client.log 2>&1 &
+	client=$!
+	until [ -s /run/ready ]; do
+		kill -0 "$client" || { cat /run/client.log; return 1; }
+		sleep 0.02
+	done
+}
+
+# flood OPTION...: as fast as it goes
+flood() {
+	"$CLIENT" flood --to "$GUEST" --dev "$TAP" --json /run/flood.json "$@" >/dev/null
+}

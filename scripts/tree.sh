@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Trees of a few Debian packages, for programs that the build root has not. Nothing is installed, so
+# nothing of the packages runs, and they are started by the loader in there: no chroot and no mount.
+# To be sourced, after lib.sh, with the root made, which brings mmdebstrap.
+
+TREE_NEED_GIB=1
+
+# tree_key SUITE PACKAGES: what a tree depends on. Not the date: what works is kept.
+tree_key() {
+	{
+		echo "$* ${DEBIAN_MIRROR:-}"
+		declare -f unpack
+	} | sha256sum | cut -c1-12
+}
+
+# unpack TREE SUITE PACKAGES COMMAND...: as in scripts/root, the host's acquire options (proxies,
+# validity) go along; the command, to be run in the tree, has to work in the end
+unpack() {
+	local tree=$1 suite=$2 packages=$3
+	shift 3
+	apt-config dump Acquire | grep -v -e '^Acquire::IndexTargets' -e '^Acquire::Changelogs' \
+		-e '^Acquire::CompressionTypes' -e ' "";$' >"$tree.apt.conf" || true
+	mmdebstrap --variant=extract --aptopt="$tree.apt.conf" \
+		--aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+		--dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/man/* \
+		--include="$packages" "$suite" "$tree" "deb $MIRROR $suite main" || return
+	rm -f "$tree.apt.conf"
+	in_tree "$tree" "$@"
+}
+
+# in_tree TREE PROGRAM ARG...: a program of the tree, by the tree's own loader and libraries
+in_tree() {
+	local tree=$1 program=$2 lib
+	shift 2
+	lib=$tree/usr/lib/x86_64-linux-gnu
+	"$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$tree/usr/bin/$program" "$@"
+}
+
+# make_tree NAME TEXT SUITE PACKAGES COMMAND...
+make_tree() {
+	local name=$1 text=$2 free
+	shift 2
+	# Another run may have made it while we waited for the lock.
+	[ ! -d "$TREE" ] || return 0
+	free=$(($(df --output=avail -k "$CACHE" | tail -n 1) / 1024 / 1024))
+	[ "$free" -ge "$TREE_NEED_GIB" ] ||
+		die "$CACHE has $free GiB of free disk, $TREE_NEED_GIB are needed; set CACHE= to another place"
+	MIRROR=$(host_mirror)
+	[ -n "$MIRROR" ] ||
+		die "this host has no Debian mirror set up; name one by DEBIAN_MIRROR=http://..."
+	# What an interrupted run has left.
+	rm -rf "$CACHE/$name"-*.partial*
+	step "$text, from Debian $1" unpack "$TREE.partial" "$@"
+	# Whole from here on.
+	mv -T "$TREE.partial" "$TREE"
+}
+
+# tree NAME TEXT SUITE PACKAGES COMMAND...: makes the tree of that name if need be, and sets TREE to
+# where it is
+tree() {
+	TREE=$CACHE/$1-$(tree_key "$3" "$4")
+	[ -d "$TREE" ] || locked "$1" make_tree "$@"
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The trace points `tuntap_ring:consume_batched` and `tuntap_ring:wake`.
+//!
+//! Switched off, each is a NOP that the kernel makes a jump when somebody switches it on. That is what
+//! `declare_trace!` of the kernel crate does; it goes by the kernel's own bindings, so it can't be used
+//! for events that are not the kernel's.
+
+use crate::{
+    bindings,
+    consume::{
+        Device,
+        Endpoint,
+        Outcome,
+        Producer, //
+    },
+};
+#[cfg(CONFIG_TRACEPOINTS)]
+use core::ptr;
+#[cfg(CONFIG_TRACEPOINTS)]
+use kernel::jump_label::static_branch_unlikely;
+
+/// What events say of the queue above a ring.
+pub(crate) trait Named {
+    /// The device, which is there as long as the value is.
+    fn net_device(&self) -> *mut bindings::net_device;
+
+    /// Which of its queues the file has, or had.
+    fn queue_index(&self) -> usize;
+}
+
+/// Whether anybody listens.
+#[cfg(CONFIG_TRACEPOINTS)]
+macro_rules! is_on {
+    ($tracepoint:ident) => {
+        // SAFETY: The key of a trace point of this module.
+        unsafe { static_branch_unlikely!(bindings::$tracepoint, bindings::tracepoint, key) }
+    };
+}
+
+/// A number for an event, -1 where it does not fit.
+#[cfg(CONFIG_TRACEPOINTS)]
+fn number(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(-1)
+}
+
+/// One call was made, and no lock is held any more.
+#[inline(always)]
+pub(crate) fn consume_batched<E: Endpoint>(_endpoint: E, _asked: usize, _outcome: &Outcome)
+where
+    for<'a> E::Device<'a>: Named,
+{
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_on!(__tracepoint_consume_batched) {
+        tell_consume_batched(_endpoint, _asked, _outcome.taken, _outcome.freed);
+    }
+}
+
+#[cfg(CONFIG_TRACEPOINTS)]
+#[cold]
+#[inline(never)]
+fn tell_consume_batched<E: Endpoint>(endpoint: E, asked: usize, taken: usize, freed: usize)
+where
+    for<'a> E::Device<'a>: Named,
+{
+    let tell = |dev: *const bindings::net_device, queue| {
+        // They fit: they come from an `int`.
+        let [asked, taken, freed] = [asked, taken, freed].map(|count| count as u32);
+        // SAFETY: The device is NULL, or there while it is borrowed.
+        unsafe { bindings::rust_do_trace_consume_batched(dev, queue, asked, taken, freed) };
+    };
+    // Whose ring it is, is under the lock.
+    let ring = endpoint.lock();
+    let is_named = endpoint.with_device(&ring, |device| {
+        tell(device.net_device(), number(device.queue_index()));
+        true
+    });
+    if !is_named {
+        tell(ptr::null(), -1);
+    }
+}
+
+/// A queue was woken just now, and both locks of its ring are held.
+#[inline(always)]
+pub(crate) fn wake<D: Device + Named>(_device: &D, _producer: &impl Producer) {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_on!(__tracepoint_wake) {
+        let (dev, queue) = (_device.net_device(), number(_device.queue_index()));
+        let consumed = number(_device.add_freed(0));
+        let fill = _producer.entries().map_or(-1, number);
+        // SAFETY: The device is there as long as it is borrowed.
+        unsafe { bindings::rust_do_trace_wake(dev, queue, consumed, fill) };
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Starts a command, such as QEMU, with the descriptors of a tap that has IFF_BACKPRESSURE, which it
+//! does not know how to ask for itself.
+
+mod placeholders;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use clap::{ArgGroup, CommandFactory, Parser};
+use tuntap_device::{MAX_QUEUES, Queues, Source, VERSION, interface_name, result};
+
+/// Exit status if something fails before the command runs, as of env(1) and the like.
+const FAILED: u8 = 125;
+/// If the command cannot be run.
+const CANNOT_RUN: u8 = 126;
+/// If there is no such command.
+const NOT_FOUND: u8 = 127;
+
+/// Opens a tap device with IFF_BACKPRESSURE and IFF_VNET_HDR, and vhost-net, and runs a command with
+/// their descriptors.
+#[derive(Debug, Parser)]
+#[command(
+    version = VERSION,
+    max_term_width = 100,
+    group(ArgGroup::new("source").required(true)),
+    after_help = "In the arguments of COMMAND these stand for descriptors, which it inherits:\n\n  \
+                  %fd        the tap's queue       %fds       all its queues, as 3:5:7\n  \
+                  %vhostfd   its vhost-net device  %vhostfds  one for each queue, as 4:6:8\n  \
+                  %%         a percent sign\n\n\
+                  /dev/vhost-net is opened only if a placeholder asks for it.\n\n\
+                  A tap that is not there is made, and goes when the command ends. To have it in a \
+                  bridge, or for a user who is not root, make it before:\n\n  \
+                  ip tuntap add dev tap0 mode tap user alice\n  \
+                  ip link set tap0 master br0 up\n\n\
+                  Examples:\n\n  \
+                  tuntap-run --tap tap0 -- qemu-system-x86_64 ... \\\n    \
+                  -netdev tap,id=net0,fd=%fd,vhost=on,vhostfd=%vhostfd \\\n    \
+                  -device virtio-net-pci,netdev=net0\n\n  \
+                  tuntap-run --tap tap0 --queues 4 -- qemu-system-x86_64 ... \\\n    \
+                  -netdev tap,id=net0,fds=%fds,vhost=on,vhostfds=%vhostfds \\\n    \
+                  -device virtio-net-pci,netdev=net0,mq=on,vectors=10\n\n\
+                  Exit status: that of the command; 125 on an error before it, 126 if it cannot be \
+                  run, 127 if there is none, 2 on wrong usage."
+)]
+struct Cli {
+    /// Tap device to attach to; made if there is none
+    #[arg(long, value_name = "NAME", group = "source", value_parser = interface_name)]
+    tap: Option<String>,
+
+    /// Character device of a macvtap or ipvtap instead, such as /dev/tap7; these know no
+    /// IFF_BACKPRESSURE
+    #[arg(long, value_name = "PATH", group = "source")]
+    device: Option<PathBuf>,
+
+    /// Queues to open
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_QUEUES)))]
+    queues: u16,
+
+    /// The vhost-net device
+    #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
+    vhost: PathBuf,
+
+    /// Run nothing: keep the flag on a tap with `multi_queue` for others, such as libvirt, that open
+    /// several queues of it by name; until a signal ends it
+    #[arg(long, conflicts_with_all = ["device", "queues", "vhost", "command"])]
+    hold: bool,
+
+    /// Write the man page to this folder
+    #[arg(long, hide = true, exclusive = true, value_name = "FOLDER")]
+    man: Option<PathBuf>,
+
+    /// The command and its arguments
+    #[arg(last = true, required_unless_present = "hold", value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// What the command inherits, and the command with the descriptors in it.
+struct Prepared {
+    /// Open for as long as that lives, and after it is another program.
+    _files: Vec<File>,
+    command: Vec<OsString>,
+}
+
+fn prepare(cli: &Cli) -> Result<Prepared> {
+    let (wants_tap, wants_vhost) = placeholders::wants(&cli.command);
+    ensure!(
+        wants_tap,
+        "the command takes no descriptor of the tap (cure: write fd=%fd or fds=%fds in it)"
+    );
+    let (source, backpressure) = match (&cli.tap, &cli.device) {
+        (Some(name), _) => (Source::Name(name), true),
+        (None, Some(path)) => (Source::Device(path), false),
+        (None, None) => unreachable!("one of them is required"),
+    };
+    let taps = Queues::open(source, cli.queues, backpressure)?.files;
+    let vhosts: Vec<_> = taps
+        .iter()
+        .filter(|_| wants_vhost)
+        .map(|_| tuntap_device::open(&cli.vhost, "modprobe vhost_net"))
+        .collect::<Result<_>>()?;
+
+    let [tap_fds, vhost_fds] = [&taps, &vhosts].map(|files| {
+        let descriptors = files.iter().map(AsRawFd::as_raw_fd);
+        descriptors.collect::<Vec<_>>()
+    });
+    let command = cli
+        .command
+        .iter()
+        .map(|argument| placeholders::fill(argument, &tap_fds, &vhost_fds))
+        .collect::<Result<_>>()?;
+    for fd in tap_fds.into_iter().chain(vhost_fds) {
+        inherit(fd)?;
+    }
+    Ok(Prepared {
+        _files: taps.into_iter().chain(vhosts).collect(),
+        command,
+    })
+}
+
+/// Lets a descriptor of ours stay open in the command. Others of ours are closed then; what this
+/// program has inherited itself goes on to the command, as it was meant to.
+fn inherit(fd: RawFd) -> Result<()> {
+    // SAFETY: The call takes no pointers.
+    result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })
+        .with_context(|| format!("cannot pass file descriptor {fd} on"))?;
+    Ok(())
+}
+
+/// Keeps a queue of the device open, but detached, so that no packet comes to it. As long as it is,
+/// the kernel takes no flags from those who attach more of them.
+fn hold(name: &str) -> Result<Infallible> {
+    ensure!(
+        tuntap_device::has_many_queues(name),
+        "{name} is no tap with several queues (cure: ip tuntap add dev {name} mode tap multi_queue)"
+    );
+    let tap = Queues::open(Source::Name(name), 1, true)?;
+    tuntap_device::set_queue(&tap.files[0], false)
+        .with_context(|| format!("cannot detach from {name}"))?;
+    loop {
+        thread::park();
+    }
+}
+
+/// Says what went wrong before the command ran.
+fn failed(err: &anyhow::Error) -> ExitCode {
+    eprintln!("tuntap-run: {err:#}");
+    ExitCode::from(FAILED)
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(folder) = &cli.man {
+        let written = clap_mangen::generate_to(Cli::command(), folder)
+            .with_context(|| format!("cannot write the man page to {}", folder.display()));
+        return written.map_or_else(|err| failed(&err), |()| ExitCode::SUCCESS);
+    }
+    let prepared = match &cli.tap {
+        Some(name) if cli.hold => hold(name).map(|never| match never {}),
+        _ => prepare(&cli),
+    };
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(err) => return failed(&err),
+    };
+    let program = &prepared.command[0];
+    // Comes back only if that fails.
+    let err = process::Command::new(program)
+        .args(&prepared.command[1..])
+        .exec();
+    let (status, cure) = match err.kind() {
+        io::ErrorKind::NotFound => (NOT_FOUND, "install it, or give its path"),
+        io::ErrorKind::PermissionDenied => (CANNOT_RUN, "name a program"),
+        _ => (CANNOT_RUN, "run it by hand, to see what is wrong"),
+    };
+    eprintln!(
+        "tuntap-run: cannot run {}: {err} (cure: {cure})",
+        program.to_string_lossy()
+    );
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["tuntap-run"].into_iter().chain(args.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_source_and_a_command() {
+        assert!(parse("--tap tap0 -- qemu %fd").is_ok());
+        assert!(parse("--device /dev/tap7 -- qemu %fd").is_ok());
+        for bad in [
+            "-- qemu %fd",
+            "--tap tap0",
+            "--tap tap0 --",
+            "--tap tap0 qemu %fd",
+            "--tap tap0 --device /dev/tap7 -- qemu %fd",
+            "--tap a/b -- qemu %fd",
+            "--tap tap0 --queues 0 -- qemu %fd",
+            "--tap tap0 --queues 257 -- qemu %fd",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// What comes behind the dashes is not ours.
+    #[test]
+    fn options_of_the_command() {
+        let cli = parse("--tap tap0 -- qemu --tap tap1 --help %fd").unwrap();
+        assert_eq!(cli.tap.as_deref(), Some("tap0"));
+        assert_eq!(cli.command, ["qemu", "--tap", "tap1", "--help", "%fd"]);
+    }
+
+    #[test]
+    fn a_flag_that_is_held() {
+        assert!(parse("--tap tap0 --hold").unwrap().hold);
+        for bad in [
+            "--hold",
+            "--device /dev/tap7 --hold",
+            "--tap tap0 --queues 2 --hold",
+            "--tap tap0 --hold -- qemu %fd",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let err = hold("nonexistent").unwrap_err().to_string();
+        assert!(err.contains("multi_queue"), "{err}");
+    }
+
+    #[test]
+    fn a_man_page() {
+        assert!(parse("--man folder").is_ok());
+        assert!(parse("--man folder --tap tap0 -- qemu %fd").is_err());
+    }
+
+    /// Nothing is opened for a command that would not use it.
+    #[test]
+    fn a_tap_that_nobody_takes() {
+        let cli = parse("--tap tap0 -- qemu %%fd %vhostfd").unwrap();
+        let err = prepare(&cli).err().unwrap().to_string();
+        assert!(err.contains("cure: write fd=%fd"), "{err}");
+    }
+}
