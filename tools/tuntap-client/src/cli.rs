@@ -52,6 +52,8 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Send numbered UDP packets, through the qdisc unless told otherwise
     Flood(FloodArgs),
+    /// Receive numbered UDP packets by a socket, check the numbers, and answer
+    Listen(ListenArgs),
     /// Show what the module counts, as it goes
     Watch(WatchArgs),
     /// Write the man pages, of this command and of each above
@@ -275,6 +277,35 @@ pub struct FloodArgs {
     /// Destination MAC address for --bypass
     #[arg(long, value_name = "MAC", requires = "bypass")]
     pub dst_mac: Option<MacAddr>,
+
+    /// Write the result to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// The arguments of `listen`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "It takes what is sent to the port of numbered packets (9, discard) on any interface: in \
+                  a virtual machine what `flood` sends to it, on the host what comes back. An answer \
+                  is the packet itself, to the same port of its sender's address.\n\n\
+                  SIGTERM or SIGINT ends the run once nothing has come for --idle; another one ends \
+                  it at once.\n\n\
+                  Exit status: 0 when the run went through (whatever was counted), 1 on an error, \
+                  2 on wrong usage."
+)]
+pub struct ListenArgs {
+    /// Send each packet back
+    #[arg(long)]
+    pub answer: bool,
+
+    /// How long nothing must come for the run to be over
+    #[arg(long, value_name = "MILLISECONDS", default_value = "300", value_parser = milliseconds)]
+    pub idle: Duration,
+
+    /// Create this file when packets can come
+    #[arg(long, value_name = "FILE")]
+    pub ready: Option<PathBuf>,
 
     /// Write the result to this file
     #[arg(long, value_name = "FILE")]

@@ -17,7 +17,7 @@ use vmm_sys_util::ioctl::ioctl_with_mut_ref;
 use crate::cli::FloodArgs;
 use crate::packet::{Addresses, MacAddr, PORT, frame, payload, set_frame_number, set_number};
 use crate::report::{self, Sent, SentBy, rate};
-use crate::sys::{Stop, interface_request, result, sleep_exactly};
+use crate::sys::{Stop, interface_request, result, set_option, sleep_exactly};
 
 /// From include/uapi/linux/if_packet.h; the libc crate does not have it.
 const PACKET_QDISC_BYPASS: c_int = 20;
@@ -33,21 +33,6 @@ const NO_WAY_DELAY: Duration = Duration::from_millis(1);
 
 /// Source port of the first sender of `--bypass`; the kernel chooses without that.
 const BYPASS_PORT: u16 = 40000;
-
-fn set_option<T>(fd: &impl AsRawFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-    let len = size_of::<T>() as socklen_t;
-    // SAFETY: The pointer and the length are those of `value`.
-    let ret = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            option,
-            (&raw const *value).cast(),
-            len,
-        )
-    };
-    result(ret).map(drop)
-}
 
 fn explain(what: &str, dev: &str, err: &io::Error) -> anyhow::Error {
     let cure = match err.raw_os_error() {

@@ -7,6 +7,7 @@ mod cli;
 mod control;
 mod flood;
 mod forward;
+mod listen;
 mod memory;
 mod packet;
 mod receive;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::receive(args),
         Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
+        Command::Listen(args) => listen::listen(args),
         Command::Watch(args) => watch::watch(args),
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), folder)
             .with_context(|| format!("cannot write man pages to {}", folder.display())),

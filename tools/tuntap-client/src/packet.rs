@@ -119,7 +119,11 @@ pub fn parse(head: &[u8], len: usize) -> Option<Numbered> {
     if be16(udp, 2)? != PORT {
         return None;
     }
-    let payload = udp.get(UDP_LEN..)?;
+    parse_payload(udp.get(UDP_LEN..)?)
+}
+
+/// Reads what such a frame carries, as a socket gives it.
+pub fn parse_payload(payload: &[u8]) -> Option<Numbered> {
     if array(payload, 0)? != MAGIC {
         return None;
     }

@@ -194,6 +194,33 @@ impl fmt::Display for Sent {
     }
 }
 
+/// What `listen` found.
+#[derive(Debug, Serialize)]
+pub struct Listened {
+    /// Distinct numbered packets.
+    pub received: u64,
+    /// Packets that were anything else.
+    pub strays: u64,
+    /// Numbers missing between 0 and the highest one seen.
+    pub gaps: u64,
+    /// Packets that came after a higher number.
+    pub reorders: u64,
+    /// Packets whose number had been seen.
+    pub duplicates: u64,
+    /// Packets that were sent back.
+    pub answered: u64,
+}
+
+impl fmt::Display for Listened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "received {} numbered packets, answered {}; gaps {}, reorders {}, duplicates {}, strays {}",
+            self.received, self.answered, self.gaps, self.reorders, self.duplicates, self.strays
+        )
+    }
+}
+
 /// What `forward` did.
 #[derive(Debug, Serialize)]
 pub struct Forwarded {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use libc::{c_int, c_void, nfds_t, pollfd, siginfo_t};
+use libc::{c_int, c_void, nfds_t, pollfd, siginfo_t, socklen_t};
 pub use tuntap_device::{interface_request, result};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
@@ -36,6 +36,22 @@ pub fn poll_in(files: &[&File], timeout: Duration) -> Result<bool> {
         Err(err) if err.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(err) => Err(err).context("cannot poll the tap"),
     }
+}
+
+/// Sets an option of a socket.
+pub fn set_option<T>(fd: &impl AsRawFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+    let len = size_of::<T>() as socklen_t;
+    // SAFETY: The pointer and the length are those of `value`.
+    let ret = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const *value).cast(),
+            len,
+        )
+    };
+    result(ret).map(drop)
 }
 
 /// Makes sleeps of this thread as exact as the kernel can.

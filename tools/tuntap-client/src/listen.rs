@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `listen`: receives numbered packets as any program does, by a UDP socket, and sends them back.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use libc::c_int;
+
+use crate::cli::ListenArgs;
+use crate::packet::{MAX_PAYLOAD, PORT, parse_payload};
+use crate::report::{self, Listened};
+use crate::sequence::{Source, Tracker, Verdict};
+use crate::sys::{Stop, set_option};
+use crate::wait::Waiter;
+
+/// What may wait in the socket: what has no room there is lost after it has arrived.
+const ROOM: c_int = 64 << 20;
+
+/// How many packets are taken before a look at the signals.
+const BATCH: usize = 64;
+
+struct Listener {
+    socket: UdpSocket,
+    /// One that waits for room, and the port that answers go to.
+    back: Option<(UdpSocket, u16)>,
+    buffer: Vec<u8>,
+    tracker: Tracker,
+    strays: u64,
+    answered: u64,
+}
+
+impl Listener {
+    fn new(port: u16, answer_to: Option<u16>) -> Result<Self> {
+        let bind = |port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
+        let socket = bind(port).with_context(|| {
+            format!("cannot listen at UDP port {port} (cure: run as root, end who else has it)")
+        })?;
+        socket
+            .set_nonblocking(true)
+            .context("cannot make a socket that does not block")?;
+        set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &ROOM)
+            .context("cannot set SO_RCVBUFFORCE (cure: run as root)")?;
+        let back = match answer_to {
+            Some(port) => Some((bind(0).context("cannot make a socket to answer by")?, port)),
+            None => None,
+        };
+        Ok(Self {
+            socket,
+            back,
+            buffer: vec![0; MAX_PAYLOAD],
+            tracker: Tracker::default(),
+            strays: 0,
+            answered: 0,
+        })
+    }
+
+    /// Takes a batch of what has come. Returns whether there was anything.
+    fn take(&mut self) -> Result<bool> {
+        for taken in 0..BATCH {
+            let (len, from) = match self.socket.recv_from(&mut self.buffer) {
+                Ok(packet) => packet,
+                Err(err) if err.kind() == ErrorKind::WouldBlock => return Ok(taken > 0),
+                Err(err) if err.kind() == ErrorKind::Interrupted => continue,
+                Err(err) => return Err(err).context("cannot receive"),
+            };
+            self.see(len, from.ip())?;
+        }
+        Ok(true)
+    }
+
+    fn see(&mut self, len: usize, from: IpAddr) -> Result<()> {
+        let packet = &self.buffer[..len];
+        let verdict =
+            parse_payload(packet).map(|number| self.tracker.see(number, Source::Virtqueue));
+        if !matches!(verdict, Some(Verdict::New | Verdict::Duplicate)) {
+            self.strays += 1;
+        } else if let Some((socket, port)) = &self.back {
+            socket
+                .send_to(packet, (from, *port))
+                .with_context(|| format!("cannot answer {from}"))?;
+            self.answered += 1;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Listened {
+        let tracker = &self.tracker;
+        Listened {
+            received: tracker.total(|sender| sender.received),
+            strays: self.strays,
+            gaps: tracker.total(|sender| sender.gaps()),
+            reorders: tracker.total(|sender| sender.reorders),
+            duplicates: tracker.total(|sender| sender.duplicates),
+            answered: self.answered,
+        }
+    }
+}
+
+/// Runs `listen`.
+pub fn listen(args: &ListenArgs) -> Result<()> {
+    report::not_ready(args.ready.as_deref())?;
+    let stop = Stop::install()?;
+    let mut listener = Listener::new(PORT, args.answer.then_some(PORT))?;
+    let waiter = Waiter::new(&stop)?;
+    waiter.watch(listener.socket.as_raw_fd())?;
+    if let Some(ready) = &args.ready {
+        report::write_file(ready, b"")?;
+    }
+
+    let mut last = Instant::now();
+    while stop.count() < 2 {
+        let now = Instant::now();
+        if listener.take()? {
+            last = now;
+        } else if stop.count() == 0 {
+            waiter.wait(None)?;
+            last = Instant::now();
+        } else if now - last < args.idle {
+            waiter.wait(Some(last + args.idle - now))?;
+        } else {
+            break;
+        }
+    }
+
+    let result = listener.report();
+    println!("{result}");
+    report::write_json(args.json.as_deref(), &result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{payload, set_number};
+
+    #[test]
+    fn packets_are_counted_and_sent_back() {
+        let here = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+        let (sender, answers) = (here(), here());
+        let mut listener = Listener::new(0, Some(port(&answers))).unwrap();
+        assert!(!listener.take().unwrap());
+        sender
+            .connect((Ipv4Addr::LOCALHOST, port(&listener.socket)))
+            .unwrap();
+        let mut packet = payload(64, 3);
+        for number in [0, 2, 1, 1, 4] {
+            set_number(&mut packet, number);
+            sender.send(&packet).unwrap();
+        }
+        sender.send(b"something else").unwrap();
+        assert!(listener.take().unwrap());
+        assert!(!listener.take().unwrap());
+
+        let result = listener.report();
+        assert_eq!((result.received, result.strays), (4, 1));
+        assert_eq!((result.gaps, result.reorders, result.duplicates), (1, 1, 1));
+        assert_eq!(result.answered, 5);
+        let mut answer = [0; 100];
+        for number in [0u64, 2, 1, 1, 4] {
+            assert_eq!(answers.recv(&mut answer).unwrap(), 64);
+            assert_eq!(answer[8..16], number.to_be_bytes());
+        }
+    }
+}
