@@ -16,7 +16,8 @@ tree_key() {
 }
 
 # unpack TREE SUITE PACKAGES COMMAND...: as in scripts/root, the host's acquire options (proxies,
-# validity) go along; the command, to be run in the tree, has to work in the end
+# validity) go along, and our locks do not: see there. The command, to be run in the tree, has to work in
+# the end
 unpack() {
 	local tree=$1 suite=$2 packages=$3
 	shift 3
@@ -25,7 +26,9 @@ unpack() {
 	mmdebstrap --variant=extract --aptopt="$tree.apt.conf" \
 		--aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
 		--dpkgopt=path-exclude=/usr/share/doc/* --dpkgopt=path-exclude=/usr/share/man/* \
-		--include="$packages" "$suite" "$tree" "deb $MIRROR $suite main" || return
+		--include="$packages" "$suite" "$tree" "deb $MIRROR $suite main" \
+		8>&- 9>&- ||
+		return
 	rm -f "$tree.apt.conf"
 	in_tree "$tree" "$@"
 }

@@ -5,6 +5,8 @@
  *    watchdog DEVICE     commands on standard input, a line each:
  *
  *       watch PID FD...  process PID has these files open, queue 0's first
+ *       hold             look at nothing until the next `watch`, as files
+ *                        move to other queues
  *       nothing          there is nothing to be watched
  *       stop QUEUE       stop that queue, as its driver would
  *       pass             an XDP program on the device that lets all pass,
@@ -58,6 +60,7 @@ static unsigned int count;
 static const char *device;
 static int test, pid, sock;
 static int xdp = -1;
+static bool is_held;
 
 static uint64_t now_ms(void)
 {
@@ -182,7 +185,11 @@ static void obey(char *line)
 	char end;
 
 	if (!strncmp(line, "watch ", 6)) {
+		is_held = false;
 		answer(watch(line + 6));
+	} else if (!strcmp(line, "hold")) {
+		is_held = true;
+		answer(0);
 	} else if (!strcmp(line, "nothing")) {
 		watch_nothing();
 		answer(0);
@@ -281,6 +288,8 @@ int main(int argc, char **argv)
 				return 1;
 			continue;
 		}
+		if (is_held)
+			continue;
 		if (count && !is_up()) {
 			for (i = 0; i < count; i++)
 				watched[i].is_stuck = false;

@@ -16,7 +16,7 @@ use std::process::{self, ExitCode};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use clap::{ArgGroup, CommandFactory, Parser};
+use clap::{CommandFactory, Parser};
 use tuntap_device::{MAX_QUEUES, Queues, Source, VERSION, interface_name, result};
 
 /// Exit status if something fails before the command runs, as of env(1) and the like.
@@ -32,7 +32,8 @@ const NOT_FOUND: u8 = 127;
 #[command(
     version = VERSION,
     max_term_width = 100,
-    group(ArgGroup::new("source").required(true)),
+    override_usage = "tuntap-run [OPTIONS] <--tap <NAME>|--device <PATH>> -- <COMMAND>...\n       \
+                      tuntap-run --tap <NAME> --hold",
     after_help = "In the arguments of COMMAND these stand for descriptors, which it inherits:\n\n  \
                   %fd        the tap's queue       %fds       all its queues, as 3:5:7\n  \
                   %vhostfd   its vhost-net device  %vhostfds  one for each queue, as 4:6:8\n  \
@@ -54,12 +55,13 @@ const NOT_FOUND: u8 = 127;
 )]
 struct Cli {
     /// Tap device to attach to; made if there is none
-    #[arg(long, value_name = "NAME", group = "source", value_parser = interface_name)]
+    #[arg(long, value_name = "NAME", value_parser = interface_name,
+          required_unless_present_any = ["device", "man"])]
     tap: Option<String>,
 
     /// Character device of a macvtap or ipvtap instead, such as /dev/tap7; these know no
     /// IFF_BACKPRESSURE
-    #[arg(long, value_name = "PATH", group = "source")]
+    #[arg(long, value_name = "PATH", conflicts_with = "tap")]
     device: Option<PathBuf>,
 
     /// Queues to open
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_man_page() {
-        assert!(parse("--man folder").is_ok());
+        parse("--man folder").unwrap();
         assert!(parse("--man folder --tap tap0 -- qemu %fd").is_err());
     }
 
