@@ -427,7 +427,7 @@ FIXTURE_TEARDOWN(offsets)
  * nobody counts. The consumer can then come to the end of the ring without
  * having freed half of it, or any slot at all: it must wake all the same.
  */
-TEST_F_TIMEOUT(offsets, hand_back_then_dry, 120)
+TEST_F_TIMEOUT(offsets, hand_back_then_dry, 600)
 {
 	static const struct {
 		int take;
