@@ -63,7 +63,7 @@ clean: ## remove what was built in this checkout
 	rm -rf build
 
 clean-cache: ## remove the build root and all that was downloaded
-	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/machine-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
+	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/machine-* "$$CACHE"/debian-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
 
 .PHONY: demo test help modules client docs install uninstall sign deb torture bench clean clean-cache
 SHELL := /bin/bash

@@ -90,8 +90,16 @@ MACHINE_NEED_GIB=3
 # machine_key PACKAGES LATER
 machine_key() {
 	{
-		echo "$* ${DEBIAN_MIRROR:-}"
-		declare -f bootstrap certificates machine_packages
+		echo "$* $(debian_key)"
+		declare -f machine_packages
+	} | sha256sum | cut -c1-12
+}
+
+# debian_key: of what they all begin as
+debian_key() {
+	{
+		echo "${DEBIAN_MIRROR:-}"
+		declare -f bootstrap certificates
 	} | sha256sum | cut -c1-12
 }
 
@@ -100,6 +108,8 @@ machine_key() {
 machine_packages() {
 	local root=$1 apt=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 		-o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root -o APT::Keep-Downloaded-Packages=true)
+	# What it began as may be of another day.
+	enter "$root" apt-get update -o APT::Sandbox::User=root || return
 	# shellcheck disable=SC2086 # lists
 	{
 		enter "$root" "${apt[@]}" $2 && rm -f "$root"/var/cache/apt/archives/*.deb || return
@@ -115,20 +125,31 @@ make_machine() {
 	free=$(($(df --output=avail -k "$CACHE" | tail -n 1) / 1024 / 1024))
 	[ "$free" -ge "$MACHINE_NEED_GIB" ] ||
 		die "$CACHE has $free GiB of free disk, $MACHINE_NEED_GIB are needed; set CACHE= to another place"
+	rm -rf "$CACHE/machine-$name"-*.partial*
+	cp -a "$CACHE/debian-$(debian_key)" "$BASE.partial"
+	step "packages of the machine '$name'" machine_packages "$BASE.partial" "$2" "$3"
+	mv -T "$BASE.partial" "$BASE"
+}
+
+make_debian() {
+	local debian
+	debian=$CACHE/debian-$(debian_key)
+	[ ! -d "$debian" ] || return 0
 	MIRROR=$(host_mirror)
 	[ -n "$MIRROR" ] ||
 		die "this host has no Debian mirror set up; name one by DEBIAN_MIRROR=http://..."
-	rm -rf "$CACHE/machine-$name"-*.partial*
-	step "a minimal Debian 13 for $name" bootstrap "$BASE.partial"
-	step "its packages" machine_packages "$BASE.partial" "$2" "$3"
-	mv -T "$BASE.partial" "$BASE"
+	rm -rf "$CACHE"/debian-*.partial*
+	step "a minimal Debian 13, which machines begin as" bootstrap "$debian.partial"
+	mv -T "$debian.partial" "$debian"
 }
 
 # machine NAME PACKAGES [LATER]: makes it if need be, and sets BASE and STATE to where it is
 machine() {
 	BASE=$CACHE/machine-$1-$(machine_key "$2" "${3:-}")
 	STATE=$BUILD/machines/$1
-	[ -d "$BASE" ] || locked "machine-$1" make_machine "$1" "$2" "${3:-}"
+	[ ! -d "$BASE" ] || return 0
+	locked debian make_debian
+	locked "machine-$1" make_machine "$1" "$2" "${3:-}"
 }
 
 # machine_new: as its packages have left it
