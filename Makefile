@@ -27,6 +27,20 @@ client: ## tuntap-client, a guest without a VM, and tuntap-run, which gives a ta
 docs: ## the documentation as HTML, and man pages (10 s; 1 min the first time)
 	@scripts/docs build
 
+##@ Installing
+
+install: ## put the modules where modprobe finds them first, for KVER=, the kernel that runs (5 s; INSTALL_MOD_PATH=)
+	@packaging/install install
+
+uninstall: ## give the kernel's own vhost_net back (5 s)
+	@packaging/install uninstall
+
+sign: ## sign the modules, for Secure Boot, by KEY= and CERT=; before install (1 s)
+	@packaging/install sign
+
+deb: ## Debian packages of modules, DKMS and tools, in build/deb/ (1 min; 2 min the first time)
+	@packaging/deb
+
 ##@ Testing
 
 test-%: ## run one suite, a folder below tests/:
@@ -49,7 +63,7 @@ clean: ## remove what was built in this checkout
 	rm -rf build
 
 clean-cache: ## remove the build root and all that was downloaded
-	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
+	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/machine-* "$$CACHE"/debian-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
 
-.PHONY: demo test help modules client docs torture bench clean clean-cache
+.PHONY: demo test help modules client docs install uninstall sign deb torture bench clean clean-cache
 SHELL := /bin/bash

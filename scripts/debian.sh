@@ -1,0 +1,170 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Debian 13 in a folder: made from nothing, and entered. To be sourced, after lib.sh.
+
+SUITE=trixie
+
+# can_download URL: with the host's own proxies and options
+can_download() {
+	local scratch status=0
+	scratch=$(mktemp -d)
+	if [ -x /usr/lib/apt/apt-helper ]; then
+		/usr/lib/apt/apt-helper -o Acquire::Retries=1 -o APT::Sandbox::User=root \
+			download-file "$1" "$scratch/file" >/dev/null 2>&1 || status=$?
+	else
+		curl --fail --silent --location --output "$scratch/file" "$1" || status=$?
+	fi
+	rm -rf "$scratch"
+	return "$status"
+}
+
+install_mmdebstrap() {
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap
+}
+
+# The host's acquire options (proxies, validity) and its certificates go along. Our locks do not: its
+# hooks name descriptors to a shell that knows those of one digit only.
+bootstrap() {
+	local root=$1 pocket sources=()
+	apt-config dump Acquire | grep -v -e '^Acquire::IndexTargets' -e '^Acquire::Changelogs' \
+		-e '^Acquire::CompressionTypes' -e ' "";$' >"$root.apt.conf" || true
+	for pocket in "" -updates -backports; do
+		sources+=("deb $MIRROR $SUITE$pocket main")
+	done
+	mmdebstrap --variant=apt --aptopt="$root.apt.conf" \
+		--aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+		--dpkgopt=force-unsafe-io --dpkgopt=path-exclude=/usr/share/doc/* \
+		--dpkgopt=path-exclude=/usr/share/man/* --dpkgopt=path-exclude=/usr/share/locale/* \
+		--skip=cleanup/apt --include=ca-certificates "$SUITE" "$root" "${sources[@]}" \
+		8>&- 9>&- ||
+		return
+	rm -f "$root.apt.conf"
+	# From backports comes the kernel and nothing else: its newer compilers are not the kernel's.
+	cat >"$root/etc/apt/preferences.d/kernel" <<-PIN
+		Package: src:linux
+		Pin: release n=$SUITE-backports
+		Pin-Priority: 900
+	PIN
+	certificates "$root"
+	cat >"$root/etc/hosts" <<-HOSTS
+		127.0.0.1 localhost tuntap-ring
+		::1 localhost
+	HOSTS
+}
+
+# The host may reach its registries through an authority of its own.
+certificates() {
+	local root=$1 bundle=/etc/ssl/certs/ca-certificates.crt
+	if [ -f "$bundle" ]; then
+		mkdir -p "$root/usr/local/share/ca-certificates"
+		find /usr/local/share/ca-certificates -name '*.crt' -exec \
+			cp -t "$root/usr/local/share/ca-certificates" {} + 2>/dev/null || true
+		cat "$bundle" >"$root$bundle"
+	fi
+}
+
+# enter ROOT COMMAND...: in namespaces of its own, so nothing stays mounted or running. The first
+# process of a PID namespace does not hear of SIGINT or SIGTERM: we do, and end them all.
+enter() {
+	local root=$1 inside status=0
+	shift
+	setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --propagation private \
+		"$TOP/scripts/in-root" "$root" "$TOP" "$@" <&0 &
+	inside=$!
+	trap 'kill -KILL "$inside"; exit 129' HUP
+	trap 'kill -KILL "$inside"; exit 130' INT
+	trap 'kill -KILL "$inside"; exit 143' TERM
+	wait "$inside" || status=$?
+	trap - HUP INT TERM
+	return "$status"
+}
+
+# Machines: systems that packages are installed on. Each is a root that is made once of a list of packages
+# and kept; what is changed there afterwards is in a folder of its own, build/machines/NAME, and gone when
+# the machine is made new.
+
+MACHINE_NEED_GIB=3
+
+# machine_key PACKAGES LATER
+machine_key() {
+	{
+		echo "$* $(debian_key)"
+		declare -f machine_packages
+	} | sha256sum | cut -c1-12
+}
+
+# debian_key: of what they all begin as
+debian_key() {
+	{
+		echo "${DEBIAN_MIRROR:-}"
+		declare -f bootstrap certificates
+	} | sha256sum | cut -c1-12
+}
+
+# machine_packages ROOT PACKAGES LATER: what is there, and what is only at hand, to be installed without a
+# network
+machine_packages() {
+	local root=$1 apt=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
+		-o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root -o APT::Keep-Downloaded-Packages=true)
+	# Without the drivers of what no virtual machine has depmod takes a tenth of the time, and so does an
+	# initramfs without any, which guests boot without.
+	printf "path-exclude=/usr/lib/modules/*/kernel/%s/*\n" sound fs/{btrfs,ceph,f2fs,gfs2,nfs*,ocfs2,smb,ubifs,xfs} \
+		drivers/{accel,ata,bluetooth,comedi,gpu,hid,hwmon,iio,infiniband,input,md,media,mmc,mtd} \
+		drivers/{net/ethernet,net/wireless,platform,scsi,staging,target,usb,video} \
+		net/{bluetooth,ceph,mac80211,rxrpc,sctp,sunrpc,tipc,wireless} >"$root/etc/dpkg/dpkg.cfg.d/hardware"
+	mkdir -p "$root/etc/initramfs-tools/conf.d"
+	echo MODULES=list >"$root/etc/initramfs-tools/conf.d/small"
+	# What it began as may be of another day.
+	enter "$root" apt-get update -o APT::Sandbox::User=root || return
+	# shellcheck disable=SC2086 # lists
+	{
+		enter "$root" "${apt[@]}" $2 && rm -f "$root"/var/cache/apt/archives/*.deb || return
+		[ -z "$3" ] || enter "$root" "${apt[@]}" --download-only $3
+	}
+}
+
+# make_machine NAME PACKAGES LATER
+make_machine() {
+	local name=$1 free
+	# Another run may have made it while we waited for the lock.
+	[ ! -d "$BASE" ] || return 0
+	free=$(($(df --output=avail -k "$CACHE" | tail -n 1) / 1024 / 1024))
+	[ "$free" -ge "$MACHINE_NEED_GIB" ] ||
+		die "$CACHE has $free GiB of free disk, $MACHINE_NEED_GIB are needed; set CACHE= to another place"
+	rm -rf "$CACHE/machine-$name"-*.partial*
+	cp -a "$CACHE/debian-$(debian_key)" "$BASE.partial"
+	step "packages of the machine '$name'" machine_packages "$BASE.partial" "$2" "$3"
+	mv -T "$BASE.partial" "$BASE"
+}
+
+make_debian() {
+	local debian
+	debian=$CACHE/debian-$(debian_key)
+	[ ! -d "$debian" ] || return 0
+	MIRROR=$(host_mirror)
+	[ -n "$MIRROR" ] ||
+		die "this host has no Debian mirror set up; name one by DEBIAN_MIRROR=http://..."
+	rm -rf "$CACHE"/debian-*.partial*
+	step "a minimal Debian 13, which machines begin as" bootstrap "$debian.partial"
+	mv -T "$debian.partial" "$debian"
+}
+
+# machine NAME PACKAGES [LATER]: makes it if need be, and sets BASE and STATE to where it is
+machine() {
+	BASE=$CACHE/machine-$1-$(machine_key "$2" "${3:-}")
+	STATE=$BUILD/machines/$1
+	[ ! -d "$BASE" ] || return 0
+	locked debian make_debian
+	locked "machine-$1" make_machine "$1" "$2" "${3:-}"
+}
+
+# machine_new: as its packages have left it
+machine_new() {
+	rm -rf "$STATE"
+	mkdir -p "$STATE"/{upper,work,root}
+}
+
+# machine_run COMMAND...: there, natively
+machine_run() { MACHINE="$BASE:$STATE" enter "$BASE" "$@"; }
