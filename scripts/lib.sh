@@ -103,6 +103,12 @@ build_unit() {
 		KBUILD_EXTRA_SYMBOLS="$folder/modules/Module.symvers"
 }
 
+# output_folder: the name of the folder below build/ that modules are in, for KDIR= and OUTPUT=
+output_folder() {
+	local tree=${KDIR:+$(realpath -m "$KDIR")}
+	echo "${OUTPUT:-modules${tree:+-${tree##*/}}}"
+}
+
 # is_consumer NAME: whose vhost_net is tested
 is_consumer() {
 	[[ $1 =~ ^(stock|ours)$ ]] || die "CONSUMER=$1 is neither stock nor ours"

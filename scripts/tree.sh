@@ -15,7 +15,7 @@ tree_key() {
 	} | sha256sum | cut -c1-12
 }
 
-# unpack TREE SUITE PACKAGES COMMAND...: as in scripts/root, the host's acquire options (proxies,
+# unpack TREE SUITE PACKAGES COMMAND...: as in scripts/debian.sh, the host's acquire options (proxies,
 # validity) go along, and our locks do not: see there. The command, to be run in the tree, has to work in
 # the end
 unpack() {
