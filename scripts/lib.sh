@@ -136,7 +136,7 @@ alone() {
 }
 
 # What in a kernel log is a failure, whatever the tests say.
-REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|unreferenced object|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic'
+REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|unreferenced object|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
 # And what is not: a data race between two functions that are in no module is the kernel's own.
 FOREIGN='BUG: KCSAN: data-race in [^][]*$'

@@ -38,10 +38,10 @@ disturb() {
 		"$@" && goes_on && end_flood && flood_again
 }
 
-# The same to a device of four queues.
+# The same to a device of four queues. It is watched once each file is at its own queue again.
 disturb_four() {
 	make_tap "$SLOTS" multi_queue && set_up --queues 4 && start_flood --keep-going --senders 8 &&
-		goes_on && "$@" && goes_on && end_flood && flood_again
+		goes_on && "$@" && goes_on && end_flood && start_watch && flood_again
 }
 
 # filled: the client does not take any more, and the ring is full
@@ -198,6 +198,7 @@ set_mtu() {
 # with_redirect FROM TO COMMAND...: while an XDP program redirects
 with_redirect() {
 	local pid status=0
+	rm -f "$WORK/redirect.log"
 	"$RING" redirect "$1" "$2" >"$WORK/redirect.log" 2>&1 &
 	pid=$!
 	shift 2
