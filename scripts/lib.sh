@@ -141,6 +141,15 @@ REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|poss
 # And what is not: a data race between two functions that are in no module is the kernel's own.
 FOREIGN='BUG: KCSAN: data-race in [^][]*$'
 
+# last_words NAME: what the console said last, if the script did not come to its end; what it was that
+# ended it may stand above that
+last_words() {
+	local console=$RESULTS/$1.console
+	[ ! -e "$RESULTS/$1.status" ] && [ -e "$console" ] || return 0
+	grep -m 3 -E 'Kernel panic|BUG:|Oops' "$console" >&2 || true
+	tail -n 40 "$console" >&2
+}
+
 # verdict NAME: the status that the script of that name ended with in its guest; 1 if it did not come
 # to its end, or if the kernel log has a report
 verdict() {
