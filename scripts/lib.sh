@@ -138,8 +138,9 @@ alone() {
 # What in a kernel log is a failure, whatever the tests say.
 REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|unreferenced object|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
-# And what is not: a data race between two functions that are in no module is the kernel's own.
-FOREIGN='BUG: KCSAN: data-race in [^][]*$'
+# And what is not: a data race between two functions that are in no module is the kernel's own; and what a
+# kernel says of itself as it boots.
+FOREIGN='BUG: KCSAN: data-race in [^][]*$|RCU lockdep checking is enabled'
 
 # last_words NAME: what the console said last, if the script did not come to its end; what it was that
 # ended it may stand above that
