@@ -212,6 +212,8 @@ TEST_F_TIMEOUT(device, deleted_meanwhile, 120)
 		}
 		sender_open(&sender, DEVICE);
 		send_frames(&sender, 0, 2 * SIZE);
+		/* The next one begins with this device. */
+		call_ends(&consumer);
 		run("ip link delete " DEVICE);
 		/* Before the next device is made, maybe in the memory of this one. */
 		call_ends(&consumer);
