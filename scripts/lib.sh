@@ -8,6 +8,14 @@ CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tuntap-ring}
 BUILD=$TOP/build
 # shellcheck disable=SC2034 # used by those that source this
 RESULTS=$BUILD/results
+# The first Linux whose tun has backpressure.
+SINCE=7.3
+
+# our_version: of modules, tools and packages
+our_version() { sed -n 's/^TUNTAP_RING_VERSION := //p' "$TOP/Kbuild"; }
+
+# since_then RELEASE: whether a kernel is of that Linux, or newer
+since_then() { printf '%s\n' "$SINCE" "$1" | sort -VC; }
 
 # die MESSAGE...: what is missing, and what to do
 die() {
