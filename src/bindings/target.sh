@@ -42,14 +42,20 @@ find_module() {
 	done
 }
 
+# unpack PROGRAM [OPTION...]: the module's file
+unpack() {
+	command -v "$1" > /dev/null || fail "no $1 here, by which $file is packed; install it"
+	"$@" "$file" > "$scratch/object"
+}
+
 vmlinux=$(first_file "$objtree/vmlinux" "/lib/modules/$release/build/vmlinux" \
 	"/usr/lib/debug/boot/vmlinux-$release")
 file=$(find_module)
 case $file in
 *.ko)	cp "$file" "$scratch/object" ;;
-*.ko.xz) xz -dc "$file" > "$scratch/object" ;;
-*.ko.zst) zstd -qdc "$file" > "$scratch/object" ;;
-*.ko.gz) gzip -dc "$file" > "$scratch/object" ;;
+*.ko.xz) unpack xz -dc ;;
+*.ko.zst) unpack zstd -qdc ;;
+*.ko.gz) unpack gzip -dc ;;
 *)
 	grep -q -i "^CONFIG_$module=y" "$objtree/include/config/auto.conf" ||
 		fail "no $module.ko for $release: neither in $objtree nor in /lib/modules/$release; install or build that kernel's modules"
