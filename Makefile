@@ -29,7 +29,7 @@ docs: ## the documentation as HTML, and man pages (10 s; 1 min the first time)
 
 ##@ Installing
 
-install: ## put the modules where modprobe finds them first, for KVER=, the kernel that runs (5 s; INSTALL_MOD_PATH=)
+install: ## put the modules where modprobe finds them first, for KVER=, the kernel that runs, and the tools into /usr/local (5 s; INSTALL_MOD_PATH=)
 	@packaging/install install
 
 uninstall: ## give the kernel's own vhost_net back (5 s)

@@ -9,7 +9,7 @@ TAP=tap0 GUEST=10.99.0.2 HOST=10.99.0.1/24
 # make_tap RING
 make_tap() {
 	ip tuntap add dev "$TAP" mode tap vnet_hdr
-	sysctl -q "net.ipv6.conf.$TAP.disable_ipv6=1"
+	sysctl -qe "net.ipv6.conf.$TAP.disable_ipv6=1"
 	ip link set "$TAP" txqueuelen "$1" up
 	ip address add "$HOST" dev "$TAP"
 	ip neighbour replace "$GUEST" lladdr 02:00:00:00:00:02 dev "$TAP" nud permanent

@@ -117,6 +117,11 @@ output_folder() {
 	echo "${OUTPUT:-modules${tree:+-${tree##*/}}}"
 }
 
+# compiler_of TREE: what that kernel was built with, by its name there
+compiler_of() {
+	sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\) .*/\1/p' "$1/.config"
+}
+
 # is_consumer NAME: whose vhost_net is tested
 is_consumer() {
 	[[ $1 =~ ^(stock|ours)$ ]] || die "CONSUMER=$1 is neither stock nor ours"
@@ -146,9 +151,19 @@ alone() {
 # What in a kernel log is a failure, whatever the tests say.
 REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|unreferenced object|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
-# And what is not: a data race between two functions that are in no module is the kernel's own; and what a
-# kernel says of itself as it boots.
-FOREIGN='BUG: KCSAN: data-race in [^][]*$|RCU lockdep checking is enabled'
+# And what is not: what a kernel says of itself as it boots.
+BOOT_MESSAGES='RCU lockdep checking is enabled'
+
+# log_reports LOG: what there is to report in a kernel log. A data race is the kernel's own if it is between two
+# functions that are in no module, and not in calls of ours.
+log_reports() {
+	awk '
+		/==========/ { in_race = 0 }
+		/BUG: KCSAN: data-race in [^][]*$/ { in_race = 1; title = $0; next }
+		in_race && /\[tuntap_ring(_test|_kunit)?\]/ { in_race = 0; print title }
+		!in_race
+	' "$1" | grep -E "$REPORTS" | grep -vE "$BOOT_MESSAGES"
+}
 
 # last_words NAME: what the console said last, if the script did not come to its end; what it was that
 # ended it may stand above that
@@ -168,7 +183,7 @@ verdict() {
 		echo "${0##*/}: '$name' did not come to its end: a panic, a hang, or no boot" >&2
 		return 1
 	fi
-	if reports=$(grep -E "$REPORTS" "$log" | grep -vE "$FOREIGN"); then
+	if reports=$(log_reports "$log"); then
 		printf '%s: the kernel log (%s) has reports:\n%s\n' "${0##*/}" "$log" "$reports" >&2
 		return 1
 	fi

@@ -50,6 +50,11 @@ rest() { read -rt "$1" -u "$NEVER"; }
 # wait_for MS COMMAND...: until it succeeds, or for so long
 wait_for() { loopy_wait 'rest 0.01' "$@" >/dev/null; }
 
+# on_target WHAT: what another kernel may lack the target has
+on_target() {
+	[ -n "${SELFTESTS_KERNEL:-}" ] || give_up "this kernel has no $1"
+}
+
 # give_up REASON...: the rest of the plan is missing, so the run has failed
 give_up() {
 	ktap_exit_fail_msg "$*"
@@ -178,15 +183,18 @@ start_client() {
 
 # ask COMMAND: a line to the client, its answer goes into the variable answer
 ask() {
-	local second
+	local second part
 	answer=''
 	echo "$*" >&"$TO_CLIENT"
 	for ((second = 0; second < 10 * PATIENCE; second++)); do
-		if read -rt 1 -u "$FROM_CLIENT" answer; then
+		# Of a line that is not whole yet, it keeps what there is.
+		if read -rt 1 -u "$FROM_CLIENT" part; then
+			answer+=$part
 			[[ $answer = ok* ]] || echo "client: $*: $answer"
 			[[ $answer = ok* ]]
 			return
 		fi
+		answer+=$part
 		kill -0 "$client" 2>/dev/null || break
 	done
 	echo "client: $*: no answer"

@@ -19,10 +19,11 @@ FILES=3
 COUNT=$(packets 3000)
 KINDS=('macvtap mode bridge' 'macvtap mode private' 'macvtap mode vepa' 'macvtap mode passthru')
 STOPPED=('macvtap mode bridge')
-# Not each kernel has it; the target kernel does.
 if modprobe ipvtap 2>/dev/null; then
 	KINDS+=('ipvtap mode l2' 'ipvtap mode l3')
 	STOPPED+=('ipvtap mode l2')
+else
+	on_target ipvtap
 fi
 other=''
 TAP=m0 STATISTICS=/sys/class/net/m0/statistics

@@ -170,6 +170,7 @@ struct consumer {
 	struct end end;
 	bool ends;
 	int wrong;
+	unsigned int calls;
 };
 
 static void *consume_on(void *arg)
@@ -181,8 +182,18 @@ static void *consume_on(void *arg)
 		taken = consume(consumer->end, 64, NULL, 0);
 		if (taken < 0 || taken > 64)
 			consumer->wrong = taken;
+		__atomic_fetch_add(&consumer->calls, 1, __ATOMIC_RELEASE);
 	}
 	return NULL;
+}
+
+/* The call that is under way now has come back. */
+static void call_ends(const struct consumer *consumer)
+{
+	unsigned int calls = __atomic_load_n(&consumer->calls, __ATOMIC_ACQUIRE);
+
+	while (__atomic_load_n(&consumer->calls, __ATOMIC_ACQUIRE) == calls)
+		sched_yield();
 }
 
 /* It unregisters while a consumer is in the call. */
@@ -201,7 +212,11 @@ TEST_F_TIMEOUT(device, deleted_meanwhile, 120)
 		}
 		sender_open(&sender, DEVICE);
 		send_frames(&sender, 0, 2 * SIZE);
+		/* The next one begins with this device. */
+		call_ends(&consumer);
 		run("ip link delete " DEVICE);
+		/* Before the next device is made, maybe in the memory of this one. */
+		call_ends(&consumer);
 		sender_close(&sender);
 	}
 	__atomic_store_n(&consumer.ends, true, __ATOMIC_RELAXED);

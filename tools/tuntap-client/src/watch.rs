@@ -160,13 +160,23 @@ impl View {
 
     /// The whole, for a terminal.
     fn screen(&self) -> String {
-        let mut text = format!(
-            "tuntap_ring, for {:.0} s, one look in {:.1} s; Ctrl-C ends\n\n",
-            self.elapsed, self.interval
-        );
+        let mut text = String::from("tuntap_ring, ");
+        // Nothing has a rate yet.
+        let _ = match self.looks {
+            0 => write!(text, "since it was loaded"),
+            _ => write!(
+                text,
+                "for {:.0} s, one look in {:.1} s",
+                self.elapsed, self.interval
+            ),
+        };
+        text.push_str("; Ctrl-C ends\n\n");
         let _ = writeln!(text, "{:22}{:>14}{:>20}", "", "per second", "total");
         for (index, (_, title)) in COUNTERS.iter().enumerate() {
-            let per_second = grouped(self.per_second(index).round() as u64);
+            let per_second = match self.looks {
+                0 => "-".to_owned(),
+                _ => grouped(self.per_second(index).round() as u64),
+            };
             let total = grouped(self.sample.counters[index]);
             let _ = writeln!(text, "{title:22}{per_second:>14}{total:>20}");
         }
@@ -176,7 +186,10 @@ impl View {
             text.push_str(" none");
         }
         for (queue, looks) in &self.stopped {
-            let _ = write!(text, "\n  {queue}, at the last {looks} looks");
+            let _ = match looks {
+                1 => write!(text, "\n  {queue}"),
+                _ => write!(text, "\n  {queue}, at the last {looks} looks"),
+            };
             if *looks > 2 && self.last.counters[CALLS] == 0 {
                 text.push_str("; nobody takes from any ring");
             }
@@ -392,7 +405,14 @@ mod tests {
 
     #[test]
     fn a_screen() {
-        let mut view = View::new(sample([0; 6], &[0; 10], &[]));
+        let mut view = View::new(sample([7; 6], &[0; 10], &[]));
+        let screen = view.screen();
+        for line in [
+            "tuntap_ring, since it was loaded; Ctrl-C ends",
+            "calls                              -                   7",
+        ] {
+            assert!(screen.lines().any(|seen| seen == line), "{line}\n{screen}");
+        }
         let next = sample(
             [3_000_000, 64, 30, 0, 10, 0],
             &[0, 1_000_000, 2_000_000, 0, 0, 0, 0, 0, 0, 0],
@@ -401,11 +421,12 @@ mod tests {
         view.advance(next, Duration::from_secs(1));
         let screen = view.screen();
         for line in [
-            "calls                      3,000,000           3,000,000",
+            "tuntap_ring, for 1 s, one look in 1.0 s; Ctrl-C ends",
+            "calls                      2,999,993           3,000,000",
             "        1  33.3 % ####################",
             "      2-3  66.7 % ########################################",
             "     256+   0.0 %",
-            "  tap0 0, at the last 1 looks",
+            "  tap0 0",
         ] {
             assert!(screen.lines().any(|seen| seen == line), "{line}\n{screen}");
         }
