@@ -157,11 +157,15 @@ BOOT_MESSAGES='RCU lockdep checking is enabled'
 # log_reports LOG: what there is to report in a kernel log. A data race is the kernel's own if it is between two
 # functions that are in no module, and not in calls of ours.
 log_reports() {
-	awk '
-		/==========/ { in_race = 0 }
-		/BUG: KCSAN: data-race in [^][]*$/ { in_race = 1; title = $0; next }
-		in_race && /\[tuntap_ring(_test|_kunit)?\]/ { in_race = 0; print title }
-		!in_race
+	awk -v reports="$REPORTS" '
+		# One that is cut off has not said whose it is.
+		function end(is_whole) { if (in_race && !is_whole) print title; in_race = 0 }
+		/BUG: KCSAN: data-race in [^][]*$/ { end(0); in_race = 1; title = $0; next }
+		/==========/ { end(1) }
+		in_race && /\[tuntap_ring(_test|_kunit)?\]/ { end(0) }
+		# Of another CPU, in the middle of it.
+		!in_race || $0 ~ reports
+		END { end(0) }
 	' "$1" | grep -E "$REPORTS" | grep -vE "$BOOT_MESSAGES"
 }
 
