@@ -3,7 +3,7 @@
 #
 # KTAP for suites that are commands. To be sourced.
 #
-#    plan 2
+#    plan 2                                numbers begin anew
 #    check "the description" command...    passes if the command exits with 0
 #    skip "the description" "why"
 #    finish                                fails if a check did
@@ -11,6 +11,7 @@
 ktap_count=0 ktap_failed=0
 
 plan() {
+	ktap_count=0
 	echo "KTAP version 1"
 	echo "1..$1"
 }
