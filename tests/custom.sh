@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# The parts that the suites on custom kernels have in common. To be sourced in a guest, after tests/parts.sh,
+# with its name in KERNEL.
+
+BUILT=/src/build/$KERNEL
+export TEST_MODULE=$BUILT/tests/vm/tuntap_ring_test.ko
+
+mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+
+# A 500th of what is done natively.
+kunit() {
+	sh /src/tests/kunit/in-guest "$BUILT" operations=20000
+}
+
+# Fewer packets, and fewer rings: each kind once. An interrupt takes too long here, and finds what it finds
+# on any kernel.
+selftests() {
+	CONSUMER=ours SELFTESTS_KERNEL=$KERNEL SELFTESTS_PERCENT=5 SELFTESTS_PATIENCE=15 SELFTESTS_RINGS=17 \
+		SELFTESTS_INTERRUPTED='' SELFTESTS_MODULE=$TEST_MODULE bash /src/tests/selftests/in-guest \
+		backpressure lifecycle read macvtap
+}
+
+torture() {
+	# It loads its own.
+	rmmod tuntap_ring_test 2>/dev/null
+	BED=$KERNEL PATIENCE=120 bash /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" ours "$TEST_MODULE"
+}
