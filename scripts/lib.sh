@@ -122,6 +122,16 @@ compiler_of() {
 	sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\) .*/\1/p' "$1/.config"
 }
 
+# is_duration VARIABLE VALUE: of torture, in seconds
+is_duration() {
+	[[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || die "$1=$2 is no whole number above 0"
+}
+
+# is_seed VALUE: of torture
+is_seed() {
+	[[ $1 =~ ^[0-9]{1,9}$ ]] || die "SEED=$1 is no number of up to nine digits"
+}
+
 # is_consumer NAME: whose vhost_net is tested
 is_consumer() {
 	[[ $1 =~ ^(stock|ours)$ ]] || die "CONSUMER=$1 is neither stock nor ours"
@@ -149,7 +159,7 @@ alone() {
 }
 
 # What in a kernel log is a failure, whatever the tests say.
-REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|unreferenced object|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
+REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected (expedited )?stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|suspected memory leak|leak detector disabled|tick-stop error|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
 # And what is not: what a kernel says of itself as it boots.
 BOOT_MESSAGES='RCU lockdep checking is enabled'
@@ -179,7 +189,8 @@ last_words() {
 }
 
 # verdict NAME: the status that the script of that name ended with in its guest; 1 if it did not come
-# to its end, or if the kernel log has a report
+# to its end, or if the kernel log has a report, or the console, which has what came after the log was kept, and
+# may end in the middle of a race
 verdict() {
 	local name=$1 log=$RESULTS/$1.dmesg status reports
 	# No result mark means failure.
@@ -187,7 +198,11 @@ verdict() {
 		echo "${0##*/}: '$name' did not come to its end: a panic, a hang, or no boot" >&2
 		return 1
 	fi
-	if reports=$(log_reports "$log"); then
+	reports=$({
+		log_reports "$log"
+		{ tr -d '\r' <"$RESULTS/$name.console" && echo ==========; } | log_reports -
+	} | awk '!said[$0]++') || true
+	if [ -n "$reports" ]; then
 		printf '%s: the kernel log (%s) has reports:\n%s\n' "${0##*/}" "$log" "$reports" >&2
 		return 1
 	fi

@@ -10,6 +10,10 @@ export TEST_MODULE=$BUILT/tests/vm/tuntap_ring_test.ko
 # shellcheck disable=SC2034 # used by those that source this
 SIZES='size_2 size_3 size_64 size_1000'
 
+# All but torture is of ours alone.
+tortured=${CONSUMER:-ours}
+export CONSUMER=ours
+
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 
 # A 500th of what is done natively.
@@ -20,7 +24,7 @@ kunit() {
 # Fewer packets, and fewer rings: each kind once. An interrupt takes too long here, and finds what it finds
 # on any kernel.
 selftests() {
-	CONSUMER=ours SELFTESTS_KERNEL=$KERNEL SELFTESTS_PERCENT=5 SELFTESTS_PATIENCE=15 SELFTESTS_RINGS=17 \
+	SELFTESTS_KERNEL=$KERNEL SELFTESTS_PERCENT=5 SELFTESTS_PATIENCE=15 SELFTESTS_RINGS=17 \
 		SELFTESTS_INTERRUPTED='' SELFTESTS_MODULE=$TEST_MODULE bash /src/tests/selftests/in-guest \
 		backpressure lifecycle read macvtap
 }
@@ -28,5 +32,6 @@ selftests() {
 torture() {
 	# It loads its own.
 	rmmod tuntap_ring_test 2>/dev/null
-	BED=$KERNEL PATIENCE=120 bash /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" ours "$TEST_MODULE"
+	BED=$KERNEL PATIENCE=120 bash /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" "$tortured" \
+		"$TEST_MODULE"
 }
