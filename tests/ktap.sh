@@ -7,6 +7,7 @@
 #    check "the description" command...    passes if the command exits with 0
 #    skip "the description" "why"
 #    finish                                fails if a check did
+#    speaks command...                     for commands that print such a document each
 
 ktap_count=0 ktap_failed=0
 
@@ -34,6 +35,21 @@ check() {
 skip() {
 	ktap_count=$((ktap_count + 1))
 	echo "ok $ktap_count $1 # SKIP $2"
+}
+
+# speaks COMMAND...: runs it, and fails if it prints no plan: in a suite of several documents one more would
+# not be missed
+speaks() {
+	local said status=0
+	said=$(mktemp) || return
+	"$@" 2>&1 | tee "$said"
+	status=${PIPESTATUS[0]}
+	if ! grep -q '^1\.\.[1-9]' "$said"; then
+		echo "Bail out! no plan was printed by: $*"
+		status=1
+	fi
+	rm -f "$said"
+	return "$status"
 }
 
 finish() {
