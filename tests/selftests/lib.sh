@@ -222,13 +222,16 @@ start_ring() {
 	[ "$line" = watching ] || { echo "$line"; return 1; }
 }
 
+# end_watch: the longest stall is of all watches of a run
 end_watch() {
 	local pid=$watch line=''
 	watch=''
 	# One that has interrupted enough has ended by itself.
 	kill -TERM "$pid" 2>/dev/null
 	wait "$pid" && read -rt "$PATIENCE" -u "$FROM_WATCH" line &&
-		echo "$line" >"$WORK/watch.json"
+		[[ $line =~ \"stalled_ms\":\ ([0-9]+) ]] || return
+	((BASH_REMATCH[1] <= longest_stall)) || longest_stall=${BASH_REMATCH[1]}
+	echo "$line" >"$WORK/watch.json"
 }
 
 # start_flood OPTION...: of `flood`, until end_flood if they have no end
@@ -273,6 +276,7 @@ FIELDS=(sent received missing late backlog reorders all_reorders duplicates stra
 # run COMMAND...: which is to end with settle, which makes the account
 run() {
 	unset "${FIELDS[@]}"
+	longest_stall=0
 	rm -f "$WORK/watch.json" "$WORK/flood.json"
 	"$@" && return
 	echo "# failed: $*"
@@ -335,7 +339,8 @@ settle() {
 	# What was not there when the second was over comes with the drain, or is left over.
 	while IFS='=' read -r name value; do
 		printf -v "$name" %s "$value"
-	done <<<"$(jq -n -r --argjson dropped "$((tx_dropped - dropped_before))" --slurpfile flood "$WORK/flood.json" \
+	done <<<"$(jq -n -r --argjson dropped "$((tx_dropped - dropped_before))" \
+		--argjson longest_stall "$longest_stall" --slurpfile flood "$WORK/flood.json" \
 		--slurpfile client "$WORK/client.json" --slurpfile qdisc "$WORK/qdisc.json" \
 		--slurpfile watch "$WORK/watch.json" '
 		$client[0] as $client | ($qdisc[0][0] // {}) as $qdisc | ($qdisc.drops // 0) as $qdisc_drops |
@@ -346,7 +351,7 @@ settle() {
 			all_reorders: .reorders, duplicates, strays, leftover,
 			milliseconds: (.seconds * 1000 | round),
 			queues: [.queues[] | select(.frames > 0)] | length }) +
-		($watch[0] | { stopped, stalled: .stalled_ms, wakes, wakes_while_full, interrupted }) +
+		($watch[0] | { stopped, stalled: (if .stalled_ms then $longest_stall else null end), wakes, wakes_while_full, interrupted }) +
 		{ device_drops: $dropped, qdisc_drops: $qdisc_drops, backlog: ($qdisc.qlen // 0),
 		  missing: ($flood[0].sent - $received - ($dropped - $flood[0].down) - $qdisc_drops) } |
 		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"

@@ -116,9 +116,11 @@ down_and_up() {
 # Down, with entries for the client to take: that it does is no reason to let anybody send.
 left_down=''
 drain_when_down() {
-	left_down=no
-	filled && ip link set "$TAP" down && ask resume && until_quiet || return
+	local tx_packets
+	filled && ip link set "$TAP" down && statistic tx_packets && ask resume &&
+		wait_for "$((10 * SECOND))" more_than "$tx_packets" && until_quiet || return
 	# Its last frames have gone by now.
+	left_down=no
 	"$RING" stopped "$TAP" 0 0 && left_down=yes
 	set_link_up
 }
