@@ -9,6 +9,7 @@ export TEST_MODULE=$BUILT/tests/vm/tuntap_ring_test.ko
 # Rings that are left out, as they are like others to a kernel that looks at each access: 1, 16 and 33 stay.
 # shellcheck disable=SC2034 # used by those that source this
 SIZES='size_2 size_3 size_64 size_1000'
+export THINNED=13
 
 # All but torture is of ours alone.
 tortured=${CONSUMER:-ours}

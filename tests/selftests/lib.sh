@@ -15,7 +15,8 @@
 #
 #    CONSUMER=stock|ours        whose vhost_net (default: ours)
 #    SELFTESTS_KERNEL=          its name, if it is not the target
-#    SELFTESTS_PERCENT=100      of the packets, for a kernel that is slow
+#    SELFTESTS_PERCENT=100      of the packets, for a kernel that is slow; and what is done again and again
+#                               is done once then
 #    SELFTESTS_PATIENCE=5       a second is that long: on a machine without KVM all takes its time
 #    SELFTESTS_OURS=            our tuntap_ring.ko and vhost_net.ko where modprobe doesn't find them
 #    SELFTESTS_MODULE=          tuntap_ring_test.ko, if not that of the target kernel
@@ -30,6 +31,11 @@ CONSUMER=${CONSUMER:-ours}
 PERCENT=${SELFTESTS_PERCENT:-100}
 PATIENCE=${SELFTESTS_PATIENCE:-5}
 SECOND=$((1000 * PATIENCE)) # in ms, as the kernel's helpers take it
+# How often a thing is done that is done again and again.
+# shellcheck disable=SC2034 # used by those that source this
+REPEATS=({1..3})
+# shellcheck disable=SC2034
+[ "$PERCENT" = 100 ] || REPEATS=(1)
 SEEN=$RESULTS/selftests-${SELFTESTS_KERNEL:+$SELFTESTS_KERNEL-}$CONSUMER.txt
 
 TAP=tap0 GUEST=10.99.0.2 GUEST_MAC=02:00:00:00:00:02 HOST=10.99.0.1
@@ -322,6 +328,10 @@ until_quiet() {
 		rest 0.2
 	done
 }
+
+# settle_what_is_left: where some must be missing, which nobody waits for
+settle_what_is_left() { wait_for "$SECOND" nothing_waits; until_quiet && SECOND=0 settle; }
+nothing_waits() { [[ $(tc -s qdisc show dev "$TAP" root) =~ backlog\ 0b\ 0p ]]; }
 
 # settle: once the flood has ended: waits for a second at most until all has arrived, ends watch and
 # client, and makes the account of what that flood sent; all_reorders and what is not of a sender is of

@@ -48,15 +48,16 @@ disturb_four() {
 filled() { ask pause && until_queue stopped; }
 
 resize() {
-	local slots
-	for slots in 1000 10 1 500 2 100; do
+	local slots sizes=(1000 10 1 500 2 100)
+	[ "$PERCENT" = 100 ] || sizes=(1000 1 100)
+	for slots in "${sizes[@]}"; do
 		ip link set "$TAP" txqueuelen "$slots" && goes_on || return
 	done
 }
 
 # A ring without slots takes nothing.
 resize_to_nothing() {
-	for _ in 1 2 3; do
+	for _ in "${REPEATS[@]}"; do
 		ip link set "$TAP" txqueuelen 0 && until_dropped &&
 			ip link set "$TAP" txqueuelen "$SLOTS" && goes_on || return
 	done
@@ -80,7 +81,8 @@ resize_when_full() {
 # Of a full ring what does not fit any more is lost, and no more.
 shrink() {
 	make_tap "$SLOTS" && set_up && start_watch && start_flood --count 1000 && filled &&
-		ip link set "$TAP" txqueuelen 10 && ask resume && wait_for_flood && settle
+		ip link set "$TAP" txqueuelen 10 && ask resume && wait_for_flood &&
+		settle_what_is_left
 }
 
 move_slots() {
@@ -94,7 +96,7 @@ move_slots() {
 # Who watches has it open, too.
 reopen() {
 	end_watch || return
-	for _ in 1 2 3; do
+	for _ in "${REPEATS[@]}"; do
 		ask reopen && goes_on || return
 	done
 	start_watch
@@ -108,7 +110,7 @@ set_link_up() {
 }
 
 down_and_up() {
-	for _ in 1 2 3; do
+	for _ in "${REPEATS[@]}"; do
 		ip link set "$TAP" down && set_link_up && goes_on || return
 	done
 }
@@ -131,7 +133,7 @@ stays_stopped() {
 }
 
 backend_off_and_on() {
-	for _ in 1 2 3; do
+	for _ in "${REPEATS[@]}"; do
 		ask backend 0 off && until_queue stopped && ask backend 0 on && goes_on || return
 	done
 }
@@ -214,7 +216,7 @@ with_redirect() {
 # Of what comes from the guest.
 attach_program() {
 	make_veth || return
-	for _ in 1 2 3; do
+	for _ in "${REPEATS[@]}"; do
 		with_redirect "$TAP" v0 goes_on && goes_on || return
 	done
 	ip link del v0
@@ -236,7 +238,7 @@ redirect_to_ring() {
 	make_veth || return
 	"$CLIENT" flood --sender 50 --to 10.98.0.2 --dev v1 --duration 3600 >"$WORK/second.log" 2>&1 &
 	pid=$!
-	for _ in 1 2; do
+	for _ in "${REPEATS[@]}"; do
 		with_redirect v0 "$TAP" goes_on || status=1
 	done
 	kill -TERM "$pid"

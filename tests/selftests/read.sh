@@ -48,7 +48,8 @@ slower() {
 # faster: one that stops the queue again and again. The client takes nothing while its ring fills.
 faster() {
 	make_tap "$1" && start_client --tap "$TAP" --backpressure --ring-size 64 --delay 500 &&
-		start_watch && start_flood --senders 2 && turns "$(packets 1000)" && end_flood && settle
+		start_watch && start_flood --senders 2 && turns "$(packets 1000)" && end_flood &&
+		settle_what_is_left
 }
 
 # only_read SLOTS: all by read()

@@ -32,6 +32,13 @@ uint64_t now_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
+int thinned(void)
+{
+	const char *value = getenv("THINNED");
+
+	return value && atoi(value) > 0 ? atoi(value) : 1;
+}
+
 void fail(const char *format, ...)
 {
 	va_list args;

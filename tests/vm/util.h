@@ -35,6 +35,9 @@
 
 uint64_t now_ms(void);
 
+/* Of what is done for each of many alike, one in so many: THINNED=, or all. */
+int thinned(void);
+
 /* Ends the test as failed, and says why. */
 void __noreturn __printf(1, 2) fail(const char *format, ...);
 
