@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 demo: ## set everything up, and see packets that a Rust function took off a tap ring (6 min; then 1 min)
 	@demo/run
 
-test: ## set everything up, and run every suite but kcsan and install (40 min; 65 the first time)
+test: ## set everything up, and run every suite but kcsan and install (40 min; 60 the first time)
 	@scripts/test
 
 help: ## this list
