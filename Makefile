@@ -10,8 +10,11 @@ MAKEFLAGS += --no-print-directory
 demo: ## set everything up, and see packets that a Rust function took off a tap ring (6 min; then 1 min)
 	@demo/run
 
-test: ## set everything up, and run every suite but kcsan and install (40 min; 60 the first time)
-	@scripts/test
+test: ## set everything up, and run the most telling tests of each kind (6 min; 15 min the first time)
+	@scripts/test --level test
+
+test-all: ## run every suite except kcsan, install and the full debug suite (35 min; 60 min the first time)
+	@scripts/test --level test-all
 
 help: ## this list
 	@scripts/help
@@ -43,7 +46,7 @@ deb: ## Debian packages of modules, DKMS and tools, in build/deb/ (1 min; 2 min 
 
 ##@ Testing
 
-test-%: ## run one suite, a folder below tests/:
+test-%: ## run one suite, whole, a folder below tests/:
 	@scripts/test $*
 
 torture: ## do to a device under traffic all that can be done, at random (SECONDS=60 SEED= CONSUMER=ours BED=guest)
@@ -65,5 +68,5 @@ clean: ## remove what was built in this checkout
 clean-cache: ## remove the build root and all that was downloaded
 	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/machine-* "$$CACHE"/debian-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
 
-.PHONY: demo test help modules client docs install uninstall sign deb torture bench clean clean-cache
+.PHONY: demo test test-all help modules client docs install uninstall sign deb torture bench clean clean-cache
 SHELL := /bin/bash

@@ -8,6 +8,8 @@ CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tuntap-ring}
 BUILD=$TOP/build
 # shellcheck disable=SC2034 # used by those that source this
 RESULTS=$BUILD/results
+# Of each build step the seconds and the text.
+STEPS=$BUILD/log/steps
 # The first Linux whose tun has backpressure.
 SINCE=7.3
 
@@ -63,18 +65,47 @@ fi
 # step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took. The command
 # may say on descriptor 3 how far it is.
 step() {
-	local text=$1 log start=$EPOCHREALTIME status=0
+	local text=$1 log start=$EPOCHREALTIME status=0 seconds
 	shift
 	mkdir -p "$BUILD/log"
 	log=$BUILD/log/$(tr -cs 'a-zA-Z0-9\n' - <<<"${text%...}").log
 	printf '  %-58s' "$text ..." >&2
 	"$@" 3>&2 >"$log" 2>&1 </dev/null || status=$?
+	seconds=$((${EPOCHREALTIME%.*} - ${start%.*}))
 	if [ "$status" -ne 0 ]; then
-		printf ' failed after %d s\n' "$((${EPOCHREALTIME%.*} - ${start%.*}))" >&2
+		printf ' failed after %d s\n' "$seconds" >&2
 		tail -n 25 "$log" >&2
 		die "step '$text' failed (status $status); its whole output is in $log"
 	fi
-	printf ' %3d s\n' "$((${EPOCHREALTIME%.*} - ${start%.*}))" >&2
+	printf ' %3d s\n' "$seconds" >&2
+	[ "$seconds" = 0 ] || echo "$seconds $text" >>"$STEPS"
+}
+
+# unless_silent SECONDS FILE COMMAND...: runs a command that writes to that file, and kills it once the file has not
+# grown for so long: a slow machine is no reason to end it. The status is 124 then.
+unless_silent() {
+	local limit=$1 file=$2 pid size=-1 seen last=$SECONDS status=0 sleeper
+	shift 2
+	set -m
+	"$@" &
+	pid=$!
+	set +m
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 5 &
+		sleeper=$!
+		wait -n "$pid" "$sleeper" || true
+		kill "$sleeper" 2>/dev/null || true
+		seen=$(stat -c %s "$file" 2>/dev/null) || true
+		if [ "$seen" != "$size" ]; then
+			size=$seen last=$SECONDS
+		elif ((SECONDS - last >= limit)); then
+			kill -KILL -- "-$pid"
+			wait "$pid" 2>/dev/null || true
+			return 124
+		fi
+	done
+	wait "$pid" || status=$?
+	return "$status"
 }
 
 # locked NAME COMMAND...: runs a command while nobody else holds the lock of that name

@@ -32,3 +32,29 @@ prepare_need() {
 	*) die "no need '$1'; tests/lib/suite.sh lists them" ;;
 	esac
 }
+
+# prepare_shared "NAME...": those of the list that most suites share, the client beside the kernel's tree, as neither
+# keeps all CPUs busy by itself
+prepare_shared() {
+	local name client='' log=$BUILD/log/client.log
+	case " $1 " in
+	*" root "* | *" kernel "* | *" modules "* | *" tools "* | *" uml "* | *" debug "* | *" kcsan "*) need root ;;
+	esac
+	if [[ " $1 " = *" tools "* ]]; then
+		mkdir -p "${log%/*}"
+		"$TOP/scripts/client" build >"$log" 2>&1 </dev/null &
+		client=$!
+		# shellcheck disable=SC2064 # that process
+		trap "kill $client 2>/dev/null || true" EXIT
+	fi
+	for name in kernel modules; do
+		[[ " $1 " != *" $name "* ]] || need "$name"
+	done
+	[ -z "$client" ] || {
+		step "the client" wait_for_client "$client" "$log"
+		trap - EXIT
+		export PREPARED="$PREPARED tools"
+	}
+}
+
+wait_for_client() { wait "$1" || { cat "$2"; return 1; }; }

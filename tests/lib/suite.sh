@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The beginning of each suite's `run`. To be sourced, first of all, without arguments. It prepares what the header
-# of that file declares, so that a suite that is run by hand has what it has in `make test`:
+# The beginning of each suite's `run`. To be sourced, first of all, without arguments. Once the suite has checked its
+# own arguments it calls `prepare`, which makes what the header of that file declares, so that a suite that is run by
+# hand has what it has in `make test`:
 #
 #    # Needs: NAME...                     of those below
 #    # In make test: N s[, ARG...]        what `make test` runs, and how long that may take; without this line it
@@ -28,4 +29,4 @@ set -euo pipefail
 # shellcheck source=tests/lib/needs.sh
 . "$TOP/tests/lib/needs.sh"
 
-need "$(declared Needs "$0")"
+prepare() { need "$(declared Needs "$0")"; }
