@@ -25,7 +25,7 @@ kunit() {
 # Fewer packets, and fewer rings: each kind once. An interrupt takes too long here, and finds what it finds
 # on any kernel.
 selftests() {
-	SELFTESTS_KERNEL=$KERNEL SELFTESTS_PERCENT=5 SELFTESTS_PATIENCE=15 SELFTESTS_RINGS=17 \
+	SELFTESTS_KERNEL=$KERNEL SELFTESTS_PERCENT=5 SELFTESTS_RINGS=17 \
 		SELFTESTS_INTERRUPTED='' SELFTESTS_MODULE=$TEST_MODULE bash /src/tests/selftests/in-guest \
 		backpressure lifecycle read macvtap
 }
@@ -33,6 +33,6 @@ selftests() {
 torture() {
 	# It loads its own.
 	rmmod tuntap_ring_test 2>/dev/null
-	BED=$KERNEL PATIENCE=120 bash /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" "$tortured" \
+	BED=$KERNEL bash /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" "$tortured" \
 		"$TEST_MODULE"
 }
