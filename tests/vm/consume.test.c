@@ -316,7 +316,7 @@ TEST_F(xdp, frames_come_through_tagged)
 	struct tuntap_ring_test_entry entries[64];
 
 	send_frames(&self->sender, 0, 40);
-	ASSERT_TRUE(POLL(look_at_ring(self->end).occupied == 40));
+	ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).occupied == 40));
 	ASSERT_EQ(40, consume(self->end, 64, entries, 64));
 	ASSERT_TRUE(are_frames(entries, 40, 0));
 	for (int i = 0; i < 40; i++) {
@@ -333,7 +333,7 @@ TEST_F(xdp, mixed_with_packets)
 	sender_open(&direct, DEVICE);
 	for (int i = 0; i < 20; i++) {
 		send_frames(i % 2 ? &direct : &self->sender, i, 1);
-		ASSERT_TRUE(POLL(look_at_ring(self->end).occupied == i + 1));
+		ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).occupied == i + 1));
 	}
 	/* Tagged pointers go back as they came, too. */
 	ASSERT_EQ(20, consume_and_hand_back(self->end, 64, 15, entries, 64));
@@ -352,10 +352,10 @@ TEST_F(xdp, full_ring_stops_at_the_next_packet)
 
 	sender_open(&direct, DEVICE);
 	send_frames(&self->sender, 0, 99);
-	ASSERT_TRUE(POLL(look_at_ring(self->end).occupied == 99));
+	ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).occupied == 99));
 	ASSERT_FALSE(is_stopped(DEVICE, 0));
 	send_frames(&direct, 99, 1);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	ASSERT_EQ(100, consume(self->end, 128, entries, 128));
 	ASSERT_TRUE(are_frames(entries, 100, 0));
 	EXPECT_FALSE(is_stopped(DEVICE, 0));

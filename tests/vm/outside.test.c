@@ -173,7 +173,7 @@ TEST_F(outside, no_device)
 TEST_F(outside, wakes_are_events)
 {
 	send_to(&self->sender, 1, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 1)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 1)));
 	ASSERT_EQ(16, consume(self->b, 16, NULL, 0));
 	EXPECT_STREQ("consume_batched: device=t0 queue=1 asked=16 taken=16 freed=16\n", events());
 	ASSERT_EQ(20, consume(self->b, 20, NULL, 0));
@@ -185,7 +185,7 @@ TEST_F(outside, wakes_are_events)
 
 	/* Dry, in one call, with the head where the array starts again. */
 	send_to(&self->sender, 1, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 1)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 1)));
 	ASSERT_EQ(SIZE, consume(self->b, SIZE, NULL, 0));
 	EXPECT_STREQ("wake: device=t0 queue=1 consumed=64 fill=0\n"
 		     "consume_batched: device=t0 queue=1 asked=64 taken=64 freed=64\n", events());
@@ -197,7 +197,7 @@ TEST_F(outside, fill_across_the_end)
 	send_to(&self->sender, 0, 48);
 	ASSERT_EQ(48, consume(self->a, 48, NULL, 0));
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	events();
 	ASSERT_EQ(33, consume(self->a, 33, NULL, 0));
 	EXPECT_STREQ("wake: device=t0 queue=0 consumed=32 fill=31\n"
@@ -220,12 +220,12 @@ TEST_F(outside, nothing_while_off)
 {
 	write_to(INSTANCE "/events/tuntap_ring/enable", "0");
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	ASSERT_EQ(SIZE, consume(self->a, SIZE, NULL, 0));
 	EXPECT_STREQ("", events());
 	write_to(INSTANCE "/events/tuntap_ring/wake/enable", "1");
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	ASSERT_EQ(SIZE, consume(self->a, SIZE, NULL, 0));
 	EXPECT_STREQ("wake: device=t0 queue=0 consumed=64 fill=0\n", events());
 }
@@ -257,10 +257,10 @@ TEST_F(outside, stopped)
 {
 	EXPECT_STREQ("\n", debugfs("stopped"));
 	send_to(&self->sender, 1, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 1)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 1)));
 	EXPECT_STREQ("t0 1\n", debugfs("stopped"));
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	EXPECT_STREQ("t0 0\nt0 1\n", debugfs("stopped"));
 	ASSERT_EQ(SIZE, consume(self->b, SIZE, NULL, 0));
 	EXPECT_STREQ("t0 0\n", debugfs("stopped"));

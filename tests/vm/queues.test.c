@@ -56,10 +56,10 @@ static void send_to(struct sender *sender, unsigned int queue,
 TEST_F(queues, each_its_own)
 {
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	EXPECT_FALSE(is_stopped(DEVICE, 1));
 	send_to(&self->sender, 1, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 1)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 1)));
 
 	ASSERT_EQ(SIZE, consume(self->b, SIZE, self->entries, SIZE));
 	ASSERT_TRUE(are_frames(self->entries, SIZE, 1000));
@@ -86,7 +86,7 @@ do {									\
 	send_to(&self->sender, 1, __left);				\
 	send_to(&self->sender, 0,					\
 		SIZE - look_at_ring(self->a).occupied);			\
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));			\
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));			\
 	leave;								\
 	/* Theirs to wake: what they do is not tested here. */		\
 	ASSERT_TRUE(is_stopped(DEVICE, 0));				\
@@ -100,7 +100,7 @@ do {									\
 	ASSERT_FALSE(is_stopped(DEVICE, 0));				\
 } while (0)
 
-TEST_F_TIMEOUT(queues, moved_by_detach, 60)
+TEST_F(queues, moved_by_detach)
 {
 	static const int most[] = { 1, 4, 64 };
 	struct end swap;
@@ -129,7 +129,7 @@ TEST_F(queues, detached_wakes_nothing)
 	/* Detaching has emptied its ring. */
 	ASSERT_EQ(0, consume(self->a, SIZE, NULL, 0));
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	ASSERT_EQ(SIZE, look_at_ring(self->b).occupied);
 
 	for (int n = 1; n <= SIZE; n *= 4) {
@@ -149,7 +149,7 @@ TEST_F(queues, attached_again)
 	/* It is the second now, and wakes that queue only. */
 	send_to(&self->sender, 0, SIZE);
 	send_to(&self->sender, 1, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0) && is_stopped(DEVICE, 1)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0) && is_stopped(DEVICE, 1)));
 	ASSERT_EQ(SIZE, consume(self->a, SIZE, self->entries, SIZE));
 	ASSERT_TRUE(are_frames(self->entries, SIZE, 1000));
 	EXPECT_FALSE(is_stopped(DEVICE, 1));
@@ -164,13 +164,13 @@ TEST_F(queues, last_detached)
 {
 	close(self->b.fd);
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	tun_set_queue(self->a.fd, false);
 	EXPECT_EQ(0, consume(self->a, SIZE, NULL, 0));
 	tun_set_queue(self->a.fd, true);
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 	send_to(&self->sender, 0, SIZE);
-	ASSERT_TRUE(POLL(is_stopped(DEVICE, 0)));
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	ASSERT_EQ(SIZE, consume(self->a, SIZE, self->entries, SIZE));
 	ASSERT_TRUE(are_frames(self->entries, SIZE, 0));
 	EXPECT_FALSE(is_stopped(DEVICE, 0));

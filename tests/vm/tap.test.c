@@ -84,7 +84,7 @@ do {									\
 	int __occupied = look_at_ring(self->file[0]).occupied;		\
 									\
 	send_frames(&self->sender, first, count);			\
-	ASSERT_TRUE(POLL(look_at_ring(self->file[0]).occupied ==	\
+	ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->file[0]).occupied ==	\
 			 __occupied + (count))) {			\
 		TH_LOG("%d of %d in the ring",				\
 		       look_at_ring(self->file[0]).occupied,		\
@@ -192,7 +192,7 @@ TEST_F(tap, not_while_full_again)
 	stop_queue(DEVICE, 0);
 	hold_next_consumer(fd);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, consume_all, &self->file[0]));
-	ASSERT_TRUE(POLL(watched(fd).is_held));
+	ASSERT_TRUE(WAIT_UNTIL(watched(fd).is_held));
 	SEND(0, SIZE);
 	ASSERT_TRUE(watched(fd).is_held);
 	release_consumer(fd);
@@ -219,7 +219,7 @@ TEST_F(tap, more_files_than_queues)
 		sender_set_flow(&self->sender, flow);
 		send_frames(&self->sender, flow, 1);
 	}
-	ASSERT_TRUE(POLL(({
+	ASSERT_TRUE(WAIT_UNTIL(({
 		total = 0;
 		for (int i = 0; i < FILES; i++)
 			total += look_at_ring(self->file[i]).occupied;

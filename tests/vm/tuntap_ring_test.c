@@ -33,8 +33,11 @@
 /* What an element of an array holds that nobody wrote. */
 #define UNTOUCHED	((void *)POISON_POINTER_DELTA)
 
-/* How long a consumer is held at most. */
-#define HOLD_TIMEOUT	(3 * HZ)
+/*
+ * How long a consumer is held at most: longer than a slow machine needs for what
+ * a test does meanwhile, and less than what the kernel reports as a stall.
+ */
+#define HOLD_TIMEOUT	(15 * HZ)
 
 enum hold {
 	HOLD_NONE,

@@ -24,6 +24,11 @@
 
 #include "util.h"
 
+/* So often a wait only yields; then it sleeps, longer each time up to 12.8 ms. */
+#define YIELDS		100
+#define SHORTEST_US	100
+#define DOUBLINGS	7
+
 uint64_t now_ms(void)
 {
 	struct timespec now;
@@ -32,11 +37,38 @@ uint64_t now_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
+/* The value of an environment variable if that is a number above 0. */
+static int number_from(const char *name, int otherwise)
+{
+	const char *value = getenv(name);
+
+	return value && atoi(value) > 0 ? atoi(value) : otherwise;
+}
+
+bool wait_on(struct wait *wait, uint64_t state)
+{
+	uint64_t now = now_ms(), patience_ms = 1000ULL * number_from("PATIENCE", 300);
+
+	if (!wait->rounds || state != wait->state) {
+		wait->state = state;
+		wait->moved_ms = now;
+		wait->rounds = 0;
+	} else if (now - wait->moved_ms >= patience_ms) {
+		printf("# nothing moved for %d s, at %llu\n", (int)(patience_ms / 1000),
+		       (unsigned long long)state);
+		return false;
+	}
+	if (wait->rounds++ < YIELDS)
+		sched_yield();
+	else
+		usleep(SHORTEST_US << (wait->rounds < YIELDS + DOUBLINGS ?
+				       wait->rounds - YIELDS : DOUBLINGS));
+	return true;
+}
+
 int thinned(void)
 {
-	const char *value = getenv("THINNED");
-
-	return value && atoi(value) > 0 ? atoi(value) : 1;
+	return number_from("THINNED", 1);
 }
 
 void fail(const char *format, ...)
@@ -502,6 +534,18 @@ bool is_stopped(const char *device, unsigned int queue)
 	if (ioctl(test_device(), TUNTAP_RING_TEST_QUEUE, &arg))
 		fail_errno("QUEUE");
 	return arg.is_stopped;
+}
+
+bool is_left_stopped(struct end end, const char *device, unsigned int queue)
+{
+	/*
+	 * A stop comes with a full ring, under the producer lock, which each look
+	 * at the ring takes. As nobody else consumes, a ring that is empty before
+	 * and after the look at the queue was empty in between: the stop is older
+	 * than that, and its producer is done with it.
+	 */
+	return !look_at_ring(end).occupied && is_stopped(device, queue) &&
+	       !look_at_ring(end).occupied;
 }
 
 unsigned int num_tx_queues(const char *device)

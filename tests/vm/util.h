@@ -20,20 +20,45 @@
 #include "kselftest.h"
 #include "tuntap_ring_test.h"
 
-/* How long to wait for what should come at once, on a slow machine. */
-#define PATIENCE_MS	10000
+/*
+ * A slow machine is not a failure, so a test has no time limit: each of its
+ * waits ends once nothing moves any more. This only ends one that hangs.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	3600
 
-#define POLL(condition)						\
+uint64_t now_ms(void);
+
+/* A wait for progress, see WAIT_UNTIL(). */
+struct wait {
+	uint64_t state;
+	uint64_t moved_ms;
+	unsigned int rounds;	/* since it moved */
+};
+
+/*
+ * Pauses a wait that has seen a state. Returns whether to go on: a wait fails
+ * once the state has been the same for PATIENCE= seconds (default: 300).
+ */
+bool wait_on(struct wait *wait, uint64_t state);
+
+/*
+ * Polls until CONDITION holds, and returns whether it does. Gives up only when
+ * STATE, a number that changes with any progress, has not changed for long.
+ */
+#define WAIT_UNTIL_OR_STALL(condition, state)			\
 ({								\
-	uint64_t __end = now_ms() + PATIENCE_MS;		\
+	struct wait __wait = {};				\
 	bool __is_true;						\
 								\
-	while (!(__is_true = (condition)) && now_ms() < __end)	\
-		usleep(200);					\
+	while (!(__is_true = (condition)) &&			\
+	       wait_on(&__wait, state))				\
+		;						\
 	__is_true;						\
 })
 
-uint64_t now_ms(void);
+/* The same, for one step that nothing but the machine's pace delays. */
+#define WAIT_UNTIL(condition) WAIT_UNTIL_OR_STALL(condition, 0)
 
 /* Of what is done for each of many alike, one in so many: THINNED=, or all. */
 int thinned(void);
@@ -129,6 +154,13 @@ bool are_frames(const struct tuntap_ring_test_entry *entries, unsigned int n,
 struct tuntap_ring_test_ring look_at_ring(struct end end);
 
 bool is_stopped(const char *device, unsigned int queue);
+
+/*
+ * Whether a queue was left stopped beside an empty ring, so that traffic never
+ * goes on. For the only consumer of a ring, between its calls.
+ */
+bool is_left_stopped(struct end end, const char *device, unsigned int queue);
+
 unsigned int num_tx_queues(const char *device);
 void stop_queue(const char *device, unsigned int queue);
 
