@@ -14,6 +14,7 @@
  *  +---------------------------------------------------------------------+
  */
 
+#include <fcntl.h>
 #include <pthread.h>
 #include "kselftest_harness.h"
 #include "util.h"
@@ -23,21 +24,25 @@
 #define SIZE	32
 #define FILES	2
 
-/* How long a flood goes on. */
-#define FLOOD_MS	1500
+/* How often the device changes under the traffic; less on a custom kernel. */
+#define ROUNDS	(thinned() > 1 ? 10 : 40)
 
 struct consumer {
 	pthread_t thread;
 	struct end end;
 	bool *ends;
+	bool *pauses;
+	bool is_pausing;
 	uint64_t next;		/* a frame below that number would be wrong */
 	uint64_t disordered;
 	uint64_t taken;
+	unsigned int calls;
 };
 
 struct flood {
 	pthread_t thread;
 	struct sender sender;
+	struct consumer *consumers;
 	uint64_t next;
 	bool ends;
 };
@@ -47,17 +52,11 @@ FIXTURE(races)
 	struct consumer consumers[FILES];
 	struct flood flood;
 	bool consumers_end;
+	bool consumers_pause;
 };
 
-static bool is_set(bool *flag)
-{
-	return __atomic_load_n(flag, __ATOMIC_RELAXED);
-}
-
-static void set(bool *flag)
-{
-	__atomic_store_n(flag, true, __ATOMIC_RELAXED);
-}
+#define READ(variable)		__atomic_load_n(&(variable), __ATOMIC_RELAXED)
+#define WRITE(variable, value)	__atomic_store_n(&(variable), value, __ATOMIC_RELAXED)
 
 static void *consume_until_end(void *arg)
 {
@@ -65,7 +64,12 @@ static void *consume_until_end(void *arg)
 	struct consumer *consumer = arg;
 	int n;
 
-	while (!is_set(consumer->ends)) {
+	while (!READ(*consumer->ends)) {
+		WRITE(consumer->is_pausing, READ(*consumer->pauses));
+		if (consumer->is_pausing) {
+			sched_yield();
+			continue;
+		}
 		n = consume(consumer->end, 1 + consumer->taken % 64, entries, 64);
 		if (n < 0)
 			fail("consumer: %d", n);
@@ -74,25 +78,40 @@ static void *consume_until_end(void *arg)
 		for (int i = 0; i < n; i++) {
 			if (entries[i].number < consumer->next)
 				consumer->disordered++;
-			__atomic_store_n(&consumer->next, entries[i].number + 1,
-					 __ATOMIC_RELAXED);
+			WRITE(consumer->next, entries[i].number + 1);
 		}
-		consumer->taken += n;
+		WRITE(consumer->taken, consumer->taken + n);
+		WRITE(consumer->calls, consumer->calls + 1);
 	}
 	return NULL;
 }
 
+/* In bursts that fill a ring, for each call of a consumer one. */
 static void *send_until_end(void *arg)
 {
 	struct flood *flood = arg;
+	struct consumer *consumers = flood->consumers;
+	unsigned int calls;
 
-	while (!is_set(&flood->ends)) {
-		send_frame(&flood->sender, flood->next++);
-		/* Not more than the qdisc is to hold. */
-		if (flood->next % 32 == 0)
-			usleep(500);
+	while (!READ(flood->ends)) {
+		calls = READ(consumers[0].calls) + READ(consumers[1].calls);
+		for (int i = 0; i < SIZE; i++) {
+			send_frame(&flood->sender, flood->next);
+			WRITE(flood->next, flood->next + 1);
+		}
+		while (READ(consumers[0].calls) + READ(consumers[1].calls) == calls &&
+		       !READ(*consumers[0].pauses) && !READ(flood->ends))
+			sched_yield();
 	}
 	return NULL;
+}
+
+static void open_sender(struct sender *sender)
+{
+	sender_open(sender, DEVICE);
+	/* No send waits for room in a queue that is stopped or gone. */
+	if (fcntl(sender->fd, F_SETFL, O_NONBLOCK))
+		fail("O_NONBLOCK");
 }
 
 FIXTURE_SETUP(races)
@@ -101,12 +120,15 @@ FIXTURE_SETUP(races)
 	for (int i = 0; i < FILES; i++) {
 		self->consumers[i].end.kind = TUNTAP_RING_TEST_TUN;
 		self->consumers[i].end.fd = tun_open();
+		self->consumers[i].ends = &self->consumers_end;
+		self->consumers[i].pauses = &self->consumers_pause;
 		tun_attach(self->consumers[i].end.fd, DEVICE, FLAGS);
 	}
 	tun_steer_by_mark(self->consumers[0].end.fd);
 	set_txqueuelen(DEVICE, SIZE);
 	set_up(DEVICE, true);
-	sender_open(&self->flood.sender, DEVICE);
+	self->flood.consumers = self->consumers;
+	open_sender(&self->flood.sender);
 	/* Opened once, before there are threads. */
 	test_device();
 }
@@ -126,23 +148,21 @@ FIXTURE_TEARDOWN(races)
 /* Starts consumers of the first COUNT files. */
 #define START_CONSUMERS(count)						\
 do {									\
-	for (int __i = 0; __i < (count); __i++) {			\
-		self->consumers[__i].ends = &self->consumers_end;	\
+	for (int __i = 0; __i < (count); __i++)				\
 		ASSERT_EQ(0, pthread_create(&self->consumers[__i].thread,\
 					    NULL, consume_until_end,	\
 					    &self->consumers[__i]));	\
-	}								\
 } while (0)
 
 #define END_FLOOD()						\
 do {								\
-	set(&self->flood.ends);					\
-	ASSERT_EQ(0, pthread_join(self->flood.thread, NULL));		\
+	WRITE(self->flood.ends, true);				\
+	ASSERT_EQ(0, pthread_join(self->flood.thread, NULL));	\
 } while (0)
 
 #define END_CONSUMERS(count)						\
 do {									\
-	set(&self->consumers_end);					\
+	WRITE(self->consumers_end, true);				\
 	for (int __i = 0; __i < (count); __i++) {			\
 		ASSERT_EQ(0, pthread_join(self->consumers[__i].thread, NULL));\
 		EXPECT_EQ(0, self->consumers[__i].disordered);		\
@@ -150,103 +170,134 @@ do {									\
 	}								\
 } while (0)
 
-static bool has_seen(struct consumer *consumer, uint64_t number)
-{
-	return __atomic_load_n(&consumer->next, __ATOMIC_RELAXED) > number;
-}
+/* Lets the first COUNT consumers pause until the flood has stopped queue 0. */
+#define PAUSE_UNTIL_STOPPED(count)					\
+do {									\
+	WRITE(self->consumers_pause, true);				\
+	for (int __i = 0; __i < (count); __i++)				\
+		ASSERT_TRUE(WAIT_UNTIL(READ(self->consumers[__i].is_pausing)));\
+	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));			\
+} while (0)
+
+#define GO_ON()	WRITE(self->consumers_pause, false)
+
+/* Waits until a consumer has had another frame. */
+#define TAKES_MORE(consumer)						\
+do {									\
+	uint64_t __taken = READ((consumer).taken);			\
+									\
+	ASSERT_TRUE(WAIT_UNTIL(READ((consumer).taken) != __taken)) {	\
+		TH_LOG("no frame after %llu, queue 0 is stopped: %d",	\
+		       (unsigned long long)__taken, is_stopped(DEVICE, 0));\
+	}								\
+} while (0)
 
 /*
  * Whether frames that are sent now come out, of whichever file. Not just one:
  * the qdisc may find that it has waited too long, and drop it.
  */
-static bool gets_through(struct flood *flood, struct consumer *consumers)
+static bool gets_through(struct flood *flood)
 {
-	uint64_t first = flood->next, end = now_ms() + PATIENCE_MS;
+	struct consumer *consumers = flood->consumers;
+	uint64_t first = flood->next;
 
-	while (now_ms() < end) {
+	return WAIT_UNTIL_OR_STALL(({
 		send_frame(&flood->sender, flood->next++);
-		if (has_seen(&consumers[0], first) || has_seen(&consumers[1], first))
-			return true;
-		usleep(20000);
-	}
-	return false;
+		READ(consumers[0].next) > first || READ(consumers[1].next) > first;
+	}), READ(consumers[0].taken) + READ(consumers[1].taken));
 }
 
-TEST_F_TIMEOUT(races, resize, 120)
+TEST_F(races, resize)
 {
 	static const unsigned int sizes[] = { 1, 100, 2, 33, 1000, 16, 3 };
-	uint64_t end = now_ms() + FLOOD_MS;
 
 	START_CONSUMERS(1);
 	START_FLOOD();
-	for (int i = 0; now_ms() < end; i++) {
+	for (int i = 0; i < ROUNDS; i++) {
+		/* Every other time with a full ring, and the queue stopped. */
+		if (i % 2)
+			PAUSE_UNTIL_STOPPED(1);
 		set_txqueuelen(DEVICE, sizes[i % ARRAY_SIZE(sizes)]);
-		usleep(3000);
+		GO_ON();
+		TAKES_MORE(self->consumers[0]);
 	}
 	END_FLOOD();
-	EXPECT_TRUE(gets_through(&self->flood, self->consumers));
-	EXPECT_TRUE(POLL(!is_stopped(DEVICE, 0)));
+	EXPECT_TRUE(gets_through(&self->flood));
+	EXPECT_TRUE(WAIT_UNTIL(!is_stopped(DEVICE, 0)));
 	END_CONSUMERS(1);
 }
 
-TEST_F_TIMEOUT(races, down_and_up, 120)
+TEST_F(races, down_and_up)
 {
-	uint64_t end = now_ms() + FLOOD_MS;
+	uint64_t sent;
 
 	START_CONSUMERS(1);
 	START_FLOOD();
-	while (now_ms() < end) {
+	for (int i = 0; i < ROUNDS; i++) {
+		if (i % 2)
+			PAUSE_UNTIL_STOPPED(1);
 		set_up(DEVICE, false);
-		usleep(1000);
+		GO_ON();
+		/* Neither sender nor consumer undoes that stop. */
+		sent = READ(self->flood.next);
+		ASSERT_TRUE(WAIT_UNTIL(READ(self->flood.next) > sent + SIZE));
 		EXPECT_TRUE(is_stopped(DEVICE, 0));
 		set_up(DEVICE, true);
-		usleep(10000);
+		TAKES_MORE(self->consumers[0]);
 	}
 	END_FLOOD();
-	EXPECT_TRUE(gets_through(&self->flood, self->consumers));
-	EXPECT_TRUE(POLL(!is_stopped(DEVICE, 0)));
+	EXPECT_TRUE(gets_through(&self->flood));
+	EXPECT_TRUE(WAIT_UNTIL(!is_stopped(DEVICE, 0)));
 	END_CONSUMERS(1);
 }
 
 /* Each in its turn, so that the other one moves into slot 0. */
-TEST_F_TIMEOUT(races, detach_and_attach, 120)
+TEST_F(races, detach_and_attach)
 {
-	uint64_t end = now_ms() + FLOOD_MS;
-
 	START_CONSUMERS(2);
 	START_FLOOD();
-	for (int i = 0; now_ms() < end; i++) {
-		int fd = self->consumers[i % FILES].end.fd;
+	for (int i = 0; i < ROUNDS; i++) {
+		struct consumer *owner = &self->consumers[i % FILES];
+		struct consumer *heir = &self->consumers[(i + 1) % FILES];
 
-		tun_set_queue(fd, false);
-		usleep(5000);
-		tun_set_queue(fd, true);
-		usleep(5000);
+		TAKES_MORE(*owner);
+		if (i / FILES % 2)
+			PAUSE_UNTIL_STOPPED(2);
+		tun_set_queue(owner->end.fd, false);
+		GO_ON();
+		TAKES_MORE(*heir);
+		tun_set_queue(owner->end.fd, true);
 	}
 	END_FLOOD();
-	EXPECT_TRUE(gets_through(&self->flood, self->consumers));
-	EXPECT_TRUE(POLL(!is_stopped(DEVICE, 0) && !is_stopped(DEVICE, 1)));
+	EXPECT_TRUE(gets_through(&self->flood));
+	EXPECT_TRUE(WAIT_UNTIL(!is_stopped(DEVICE, 0) && !is_stopped(DEVICE, 1)));
 	END_CONSUMERS(2);
 }
 
 /* New devices for the same file, again and again. */
-TEST_F_TIMEOUT(races, delete, 120)
+TEST_F(races, delete)
 {
-	uint64_t end = now_ms() + FLOOD_MS;
-
 	START_CONSUMERS(1);
-	while (now_ms() < end) {
-		for (int i = 0; i < 500; i++)
+	for (int i = 0; i < ROUNDS; i++) {
+		EXPECT_TRUE(gets_through(&self->flood));
+		if (i % 2) {
+			WRITE(self->consumers_pause, true);
+			ASSERT_TRUE(WAIT_UNTIL(READ(self->consumers[0].is_pausing)));
+		}
+		for (int n = 0; n < 500; n++)
 			send_frame(&self->flood.sender, self->flood.next++);
+		if (i % 2)
+			ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 		run("ip link delete " DEVICE);
+		GO_ON();
 		tun_attach(self->consumers[0].end.fd, DEVICE, FLAGS);
 		set_txqueuelen(DEVICE, SIZE);
 		set_up(DEVICE, true);
 		sender_close(&self->flood.sender);
-		sender_open(&self->flood.sender, DEVICE);
+		open_sender(&self->flood.sender);
 	}
-	EXPECT_TRUE(gets_through(&self->flood, self->consumers));
-	EXPECT_TRUE(POLL(!is_stopped(DEVICE, 0)));
+	EXPECT_TRUE(gets_through(&self->flood));
+	EXPECT_TRUE(WAIT_UNTIL(!is_stopped(DEVICE, 0)));
 	END_CONSUMERS(1);
 }
 
