@@ -323,7 +323,7 @@ static void check(struct twins *t)
 		FAIL(t, "cons_cnt is %d, not %d", t->end.cons_cnt, t->cons_cnt);
 }
 
-static void random_operations(struct kunit *test)
+static void random_operations_match_ptr_ring(struct kunit *test)
 {
 	u64 start = ktime_get_ns(), took;
 	struct twins *t = make_twins(test, 256);
@@ -392,7 +392,7 @@ static void fill_and_drain(struct twins *t, int size, int batch, int offset,
 }
 
 /* Not by chance: small rings, each geometry of them. */
-static void every_small_ring(struct kunit *test)
+static void every_small_ring_matches_ptr_ring(struct kunit *test)
 {
 	struct twins *t = make_twins(test, 1);
 	int size, batch, offset, fill, n;
@@ -410,7 +410,7 @@ static void every_small_ring(struct kunit *test)
 }
 
 /* Less than nothing, and nothing from nowhere. */
-static void nothing_to_take(struct kunit *test)
+static void takes_nothing_for_n_below_1(struct kunit *test)
 {
 	static const int most[] = { 0, -1, INT_MIN };
 	struct twins *t = make_twins(test, 0);
@@ -429,7 +429,7 @@ static void nothing_to_take(struct kunit *test)
  * A file may have a higher index than its device has queues. There are queues
  * behind the last one here, so that a bound that is not kept is seen.
  */
-static void index_beyond_the_queues(struct kunit *test)
+static void queue_beyond_num_tx_queues_is_not_woken(struct kunit *test)
 {
 	struct twins *t = make_twins(test, 4);
 	struct tuntap_ring_kunit_outcome outcome;
@@ -455,10 +455,10 @@ static void index_beyond_the_queues(struct kunit *test)
 }
 
 static struct kunit_case ring_cases[] = {
-	KUNIT_CASE(nothing_to_take),
-	KUNIT_CASE(index_beyond_the_queues),
-	KUNIT_CASE(every_small_ring),
-	KUNIT_CASE_SLOW(random_operations),
+	KUNIT_CASE(takes_nothing_for_n_below_1),
+	KUNIT_CASE(queue_beyond_num_tx_queues_is_not_woken),
+	KUNIT_CASE(every_small_ring_matches_ptr_ring),
+	KUNIT_CASE_SLOW(random_operations_match_ptr_ring),
 	{}
 };
 

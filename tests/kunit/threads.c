@@ -283,7 +283,7 @@ static int consume_as_well(void *data)
 }
 
 /* Each entry goes to one of two consumers, who both go at it all the time. */
-static void two_consumers(struct kunit *test)
+static void two_consumers_take_each_entry_once(struct kunit *test)
 {
 	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 	unsigned long last = jiffies, mine = 0;
@@ -332,22 +332,22 @@ static void describe(const int *size, char *desc)
 
 KUNIT_ARRAY_PARAM(ring, sizes, describe);
 
-static void one_producer(struct kunit *test)
+static void entries_arrive_once_and_in_order(struct kunit *test)
 {
 	run(test, *(const int *)test->param_value, false);
 }
 
-static void one_producer_and_hand_back(struct kunit *test)
+static void unconsumed_entries_arrive_again(struct kunit *test)
 {
 	run(test, *(const int *)test->param_value, true);
 }
 
 static struct kunit_case threads_cases[] = {
-	KUNIT_CASE_PARAM_ATTR(one_producer, ring_gen_params,
+	KUNIT_CASE_PARAM_ATTR(entries_arrive_once_and_in_order, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
-	KUNIT_CASE_PARAM_ATTR(one_producer_and_hand_back, ring_gen_params,
+	KUNIT_CASE_PARAM_ATTR(unconsumed_entries_arrive_again, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
-	KUNIT_CASE_PARAM_ATTR(two_consumers, ring_gen_params,
+	KUNIT_CASE_PARAM_ATTR(two_consumers_take_each_entry_once, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	{}
 };

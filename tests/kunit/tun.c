@@ -314,7 +314,7 @@ static void check(struct sides *s)
 							     "running");
 }
 
-static void as_tun_wake_queue(struct kunit *test)
+static void random_operations_match_tun_wake_queue(struct kunit *test)
 {
 	struct sides *s = kunit_kzalloc(test, sizeof(*s), GFP_KERNEL);
 	unsigned long operations = tuntap_ring_kunit_operations / 10;
@@ -346,7 +346,7 @@ static void as_tun_wake_queue(struct kunit *test)
 }
 
 /* A file that was opened, and no more: no slots, no device. */
-static void without_a_device(struct kunit *test)
+static void tun_file_without_a_device_returns_0(struct kunit *test)
 {
 	struct side *known = kunit_kzalloc(test, sizeof(*known), GFP_KERNEL);
 	struct file *file;
@@ -365,8 +365,8 @@ static void without_a_device(struct kunit *test)
 }
 
 static struct kunit_case tun_cases[] = {
-	KUNIT_CASE(without_a_device),
-	KUNIT_CASE_SLOW(as_tun_wake_queue),
+	KUNIT_CASE(tun_file_without_a_device_returns_0),
+	KUNIT_CASE_SLOW(random_operations_match_tun_wake_queue),
 	{}
 };
 

@@ -74,7 +74,7 @@ do {									\
 	self->seen += __count;						\
 } while (0)
 
-TEST_F(consume, one_frame)
+TEST_F(consume, returns_one_frame)
 {
 	SEND(1);
 	CONSUME(1, 64);
@@ -82,7 +82,7 @@ TEST_F(consume, one_frame)
 	CONSUME(0, 64);
 }
 
-TEST_F(consume, empty_ring)
+TEST_F(consume, returns_0_from_an_empty_ring)
 {
 	static const int most[] = { 1, 16, 64, 4096, INT_MAX };
 
@@ -90,7 +90,7 @@ TEST_F(consume, empty_ring)
 		CONSUME(0, most[i]);
 }
 
-TEST_F(consume, nothing_asked_for)
+TEST_F(consume, takes_nothing_for_n_below_1)
 {
 	static const int most[] = { 0, -1, -64, INT_MIN };
 
@@ -101,7 +101,7 @@ TEST_F(consume, nothing_asked_for)
 	CONSUME(3, 64);
 }
 
-TEST_F(consume, everything_asked_for)
+TEST_F(consume, takes_all_frames_for_n_of_int_max)
 {
 	SEND(500);
 	CONSUME(500, INT_MAX);
@@ -110,7 +110,7 @@ TEST_F(consume, everything_asked_for)
 	CONSUME(0, INT_MAX);
 }
 
-TEST_F(consume, full_ring)
+TEST_F(consume, takes_all_frames_of_a_full_ring)
 {
 	for (int round = 0; round < 3; round++) {
 		SEND(500);
@@ -121,7 +121,7 @@ TEST_F(consume, full_ring)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-TEST_F(consume, batches)
+TEST_F(consume, takes_at_most_n_frames)
 {
 	static const int batches[] = { 1, 15, 16, 17, 63, 64, 65, 499, 501, 4096 };
 
@@ -138,7 +138,7 @@ TEST_F(consume, batches)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-TEST_F(consume, sizes)
+TEST_F(consume, takes_all_frames_of_rings_of_any_size)
 {
 	static const int sizes[] = { 1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 1000 };
 
@@ -154,7 +154,7 @@ TEST_F(consume, sizes)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-TEST_F(consume, size_of_zero)
+TEST_F(consume, returns_0_from_a_ring_without_slots)
 {
 	set_txqueuelen(DEVICE, 0);
 	ASSERT_EQ(0, look_at_ring(self->end).size);
@@ -183,7 +183,7 @@ static void discard(struct tuntap_ring_test_ring *ring, int n)
 	}
 }
 
-TEST_F(consume, wraps_as_the_kernel_does)
+TEST_F(consume, frees_slots_where_ptr_ring_does)
 {
 	static const int sizes[] = { 1, 2, 5, 31, 32, 37, 64, 100 };
 
@@ -220,7 +220,7 @@ TEST_F(consume, wraps_as_the_kernel_does)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-TEST_F(consume, hand_back)
+TEST_F(consume, takes_unconsumed_frames_again_in_order)
 {
 	struct tuntap_ring_test_entry back[13];
 
@@ -250,7 +250,7 @@ TEST_F(consume, hand_back)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-TEST_F(consume, resize)
+TEST_F(consume, takes_the_frames_that_a_resize_keeps)
 {
 	set_txqueuelen(DEVICE, 40);
 	SEND(40);
@@ -269,7 +269,7 @@ TEST_F(consume, resize)
 	CONSUME(10, 64);
 }
 
-TEST_F(consume, counters)
+TEST_F(consume, counts_calls_and_entries)
 {
 	uint64_t calls = counter("calls"), entries = counter("entries");
 	uint64_t wakes = counter("wakes"), turned_away = counter("turned_away");
@@ -311,7 +311,7 @@ FIXTURE_TEARDOWN(xdp)
 	close(self->end.fd);
 }
 
-TEST_F(xdp, frames_come_through_tagged)
+TEST_F(xdp, xdp_frames_are_tagged)
 {
 	struct tuntap_ring_test_entry entries[64];
 
@@ -325,7 +325,7 @@ TEST_F(xdp, frames_come_through_tagged)
 	}
 }
 
-TEST_F(xdp, mixed_with_packets)
+TEST_F(xdp, xdp_frames_and_packets_stay_in_order)
 {
 	struct tuntap_ring_test_entry entries[64];
 	struct sender direct;
@@ -345,7 +345,7 @@ TEST_F(xdp, mixed_with_packets)
 }
 
 /* XDP fills the ring without ever stopping the queue. */
-TEST_F(xdp, full_ring_stops_at_the_next_packet)
+TEST_F(xdp, ring_filled_by_xdp_stops_at_the_next_packet)
 {
 	struct tuntap_ring_test_entry entries[128];
 	struct sender direct;

@@ -66,7 +66,7 @@ do {									\
 } while (0)
 
 /* Only with the flag does a full ring stop the queue; else it drops. */
-TEST_F(device, stops_or_drops)
+TEST_F(device, full_ring_stops_the_queue_only_with_backpressure)
 {
 	bool stops = variant->flags & IFF_BACKPRESSURE;
 	uint64_t wakes = counter("wakes");
@@ -86,7 +86,7 @@ TEST_F(device, stops_or_drops)
 }
 
 /* A stop by somebody else: without the flag it is not the consumer's matter. */
-TEST_F(device, stopped_by_another)
+TEST_F(device, foreign_stop_is_undone_only_with_backpressure)
 {
 	bool wakes = variant->flags & IFF_BACKPRESSURE;
 
@@ -97,7 +97,7 @@ TEST_F(device, stopped_by_another)
 }
 
 /* Without a qdisc nothing could wait, so the driver never stops. */
-TEST_F(device, without_qdisc)
+TEST_F(device, queue_is_never_stopped_without_a_qdisc)
 {
 	run("tc qdisc replace dev " DEVICE " root noqueue");
 	for (int round = 0; round < 2; round++) {
@@ -113,7 +113,7 @@ TEST_F(device, without_qdisc)
 }
 
 /* A stop made by taking the link down is not the consumer's to undo. */
-TEST_F(device, down_and_up)
+TEST_F(device, device_that_is_down_is_not_woken)
 {
 	uint64_t wakes = counter("wakes");
 	int room;
@@ -139,7 +139,7 @@ TEST_F(device, down_and_up)
 }
 
 /* Up again with the ring still full: it has yet to stop. */
-TEST_F(device, up_with_a_full_ring)
+TEST_F(device, queue_is_woken_after_up_with_a_full_ring)
 {
 	send_frames(&self->sender, 0, SIZE);
 	set_up(DEVICE, false);
@@ -154,7 +154,7 @@ TEST_F(device, up_with_a_full_ring)
 }
 
 /* The client still has the file when the device goes. */
-TEST_F(device, deleted)
+TEST_F(device, deleted_device_returns_0)
 {
 	static const int most[] = { 1, 64, 0, -1 };
 
@@ -196,7 +196,7 @@ static bool call_ends(const struct consumer *consumer)
 }
 
 /* It unregisters while a consumer is in the call. */
-TEST_F(device, deleted_meanwhile)
+TEST_F(device, deletion_during_a_call_is_survived)
 {
 	struct consumer consumer = { .end = self->end };
 	struct sender sender;
@@ -225,7 +225,7 @@ TEST_F(device, deleted_meanwhile)
 }
 
 /* And takes another one after that. */
-TEST_F(device, deleted_and_another)
+TEST_F(device, second_device_of_a_file_is_served)
 {
 	struct sender sender;
 
@@ -244,7 +244,7 @@ TEST_F(device, deleted_and_another)
 }
 
 /* A persistent one that outlives its file. */
-TEST_F(device, of_another_file_before)
+TEST_F(device, persistent_device_of_a_closed_file_is_served)
 {
 	ASSERT_EQ(0, ioctl(self->end.fd, TUNSETPERSIST, 1));
 	send_frames(&self->sender, 0, SIZE);
@@ -260,7 +260,7 @@ TEST_F(device, of_another_file_before)
 }
 
 /* No smaller and no larger ring leaves the queue stopped for good. */
-TEST_F(device, resized_when_full)
+TEST_F(device, resize_of_a_full_ring_leaves_no_queue_stopped)
 {
 	static const unsigned int sizes[] = { 1, SIZE, 2, 3, 64, 1 };
 

@@ -55,19 +55,19 @@ do {									\
 		EXPECT_EQ(result, consume(__end, most[__i], NULL, 0));	\
 } while (0)
 
-TEST_F(files, null)
+TEST_F(files, null_is_ebadf)
 {
 	EXPECT_RESULT(-EBADF, -1, TUN);
 	EXPECT_RESULT(-EBADF, -1, TAP);
 }
 
-TEST_F(files, pipe)
+TEST_F(files, pipe_is_einval)
 {
 	EXPECT_RESULT(-EINVAL, self->pipe[0], TUN);
 	EXPECT_RESULT(-EINVAL, self->pipe[0], TAP);
 }
 
-TEST_F(files, socket)
+TEST_F(files, socket_is_einval)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
@@ -78,13 +78,13 @@ TEST_F(files, socket)
 }
 
 /* Of the same driver core, and with other operations. */
-TEST_F(files, misc_device)
+TEST_F(files, misc_device_is_einval)
 {
 	EXPECT_RESULT(-EINVAL, test_device(), TUN);
 	EXPECT_RESULT(-EINVAL, test_device(), TAP);
 }
 
-TEST_F(files, of_each_other)
+TEST_F(files, file_of_the_other_driver_is_einval)
 {
 	EXPECT_RESULT(-EINVAL, self->tap, TUN);
 	EXPECT_RESULT(-EINVAL, self->tun, TAP);
@@ -92,7 +92,7 @@ TEST_F(files, of_each_other)
 	EXPECT_RESULT(0, self->tap, TAP);
 }
 
-TEST_F(files, without_a_device)
+TEST_F(files, tun_file_without_a_device_returns_0)
 {
 	int fd = tun_open();
 
@@ -101,7 +101,7 @@ TEST_F(files, without_a_device)
 	close(fd);
 }
 
-TEST_F(files, are_counted)
+TEST_F(files, rejected_files_are_counted)
 {
 	struct end end = { .fd = self->pipe[0] };
 	uint64_t calls = counter("calls"), turned_away = counter("turned_away");

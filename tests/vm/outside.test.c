@@ -130,7 +130,7 @@ static void send_to(struct sender *sender, unsigned int queue, unsigned int coun
 	send_frames(sender, 0, count);
 }
 
-TEST_F(outside, calls_are_events)
+TEST_F(outside, each_call_is_traced)
 {
 	send_to(&self->sender, 0, 20);
 	ASSERT_EQ(16, consume(self->a, 16, NULL, 0));
@@ -141,7 +141,7 @@ TEST_F(outside, calls_are_events)
 		     "consume_batched: device=t0 queue=0 asked=64 taken=0 freed=0\n", events());
 }
 
-TEST_F(outside, the_queue_is_named)
+TEST_F(outside, trace_names_the_queue)
 {
 	send_to(&self->sender, 1, 3);
 	ASSERT_EQ(0, consume(self->a, 1, NULL, 0));
@@ -151,7 +151,7 @@ TEST_F(outside, the_queue_is_named)
 }
 
 /* A name is that of the moment. */
-TEST_F(outside, the_device_is_renamed)
+TEST_F(outside, trace_names_a_renamed_device)
 {
 	run("ip link set " DEVICE " down");
 	run("ip link set " DEVICE " name a-longer-name");
@@ -160,7 +160,7 @@ TEST_F(outside, the_device_is_renamed)
 		     events());
 }
 
-TEST_F(outside, no_device)
+TEST_F(outside, trace_of_a_file_without_a_device_has_queue_minus_1)
 {
 	struct end end = { .kind = TUNTAP_RING_TEST_TUN, .fd = tun_open() };
 
@@ -170,7 +170,7 @@ TEST_F(outside, no_device)
 }
 
 /* Half of the ring at a time, and the rest. */
-TEST_F(outside, wakes_are_events)
+TEST_F(outside, each_wake_is_traced)
 {
 	send_to(&self->sender, 1, SIZE);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 1)));
@@ -192,7 +192,7 @@ TEST_F(outside, wakes_are_events)
 }
 
 /* The producer is behind the head, as seen in the array. */
-TEST_F(outside, fill_across_the_end)
+TEST_F(outside, traced_fill_is_right_across_the_array_end)
 {
 	send_to(&self->sender, 0, 48);
 	ASSERT_EQ(48, consume(self->a, 48, NULL, 0));
@@ -204,7 +204,7 @@ TEST_F(outside, fill_across_the_end)
 		     "consume_batched: device=t0 queue=0 asked=33 taken=33 freed=32\n", events());
 }
 
-TEST_F(outside, tap)
+TEST_F(outside, calls_for_a_tap_file_are_traced)
 {
 	struct end end = { .kind = TUNTAP_RING_TEST_TAP };
 
@@ -216,7 +216,7 @@ TEST_F(outside, tap)
 	close(end.fd);
 }
 
-TEST_F(outside, nothing_while_off)
+TEST_F(outside, disabled_events_are_not_traced)
 {
 	write_to(INSTANCE "/events/tuntap_ring/enable", "0");
 	send_to(&self->sender, 0, SIZE);
@@ -231,7 +231,7 @@ TEST_F(outside, nothing_while_off)
 }
 
 /* Each call is in one batch, by the highest power of two in what it took. */
-TEST_F(outside, batches)
+TEST_F(outside, batches_counts_calls_by_power_of_two)
 {
 	static const int sizes[] = { 0, 1, 2, 3, 4, 7, 8, 15, 16, 63, 64, 128, 255, 256, 700 };
 	static const uint64_t expected[BATCHES] = { 1, 1, 2, 2, 2, 1, 1, 1, 2, 2 };
@@ -253,7 +253,7 @@ TEST_F(outside, batches)
 	EXPECT_EQ(calls + ARRAY_SIZE(sizes), counter("calls"));
 }
 
-TEST_F(outside, stopped)
+TEST_F(outside, stopped_lists_queues_that_the_driver_stopped)
 {
 	EXPECT_STREQ("\n", debugfs("stopped"));
 	send_to(&self->sender, 1, SIZE);

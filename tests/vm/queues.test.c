@@ -53,7 +53,7 @@ static void send_to(struct sender *sender, unsigned int queue,
 	send_frames(sender, 1000 * queue, count);
 }
 
-TEST_F(queues, each_its_own)
+TEST_F(queues, each_file_wakes_its_own_queue)
 {
 	send_to(&self->sender, 0, SIZE);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
@@ -100,7 +100,7 @@ do {									\
 	ASSERT_FALSE(is_stopped(DEVICE, 0));				\
 } while (0)
 
-TEST_F(queues, moved_by_detach)
+TEST_F(queues, queue_taken_over_by_detach_is_woken)
 {
 	static const int most[] = { 1, 4, 64 };
 	struct end swap;
@@ -116,13 +116,13 @@ TEST_F(queues, moved_by_detach)
 	}
 }
 
-TEST_F(queues, moved_by_close)
+TEST_F(queues, queue_taken_over_by_close_is_woken)
 {
 	TAKE_OVER(close(self->a.fd), 3, 64);
 }
 
 /* The one that left is not the owner, though it still has index and device. */
-TEST_F(queues, detached_wakes_nothing)
+TEST_F(queues, detached_file_wakes_no_queue)
 {
 	send_to(&self->sender, 0, 5);
 	tun_set_queue(self->a.fd, false);
@@ -141,7 +141,7 @@ TEST_F(queues, detached_wakes_nothing)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-TEST_F(queues, attached_again)
+TEST_F(queues, reattached_file_wakes_its_new_queue)
 {
 	tun_set_queue(self->a.fd, false);
 	tun_set_queue(self->a.fd, true);
@@ -160,7 +160,7 @@ TEST_F(queues, attached_again)
 }
 
 /* A device whose only file is detached. */
-TEST_F(queues, last_detached)
+TEST_F(queues, only_file_wakes_its_queue_after_reattaching)
 {
 	close(self->b.fd);
 	send_to(&self->sender, 0, SIZE);

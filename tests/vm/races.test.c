@@ -207,7 +207,7 @@ static bool gets_through(struct flood *flood)
 	}), READ(consumers[0].taken) + READ(consumers[1].taken));
 }
 
-TEST_F(races, resize)
+TEST_F(races, traffic_goes_on_after_resizes)
 {
 	static const unsigned int sizes[] = { 1, 100, 2, 33, 1000, 16, 3 };
 
@@ -227,7 +227,7 @@ TEST_F(races, resize)
 	END_CONSUMERS(1);
 }
 
-TEST_F(races, down_and_up)
+TEST_F(races, traffic_goes_on_after_down_and_up)
 {
 	uint64_t sent;
 
@@ -252,7 +252,7 @@ TEST_F(races, down_and_up)
 }
 
 /* Each in its turn, so that the other one moves into slot 0. */
-TEST_F(races, detach_and_attach)
+TEST_F(races, traffic_goes_on_after_detach_and_attach)
 {
 	START_CONSUMERS(2);
 	START_FLOOD();
@@ -275,7 +275,7 @@ TEST_F(races, detach_and_attach)
 }
 
 /* New devices for the same file, again and again. */
-TEST_F(races, delete)
+TEST_F(races, traffic_goes_on_after_deletion_of_the_device)
 {
 	START_CONSUMERS(1);
 	for (int i = 0; i < ROUNDS; i++) {

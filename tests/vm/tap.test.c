@@ -102,7 +102,7 @@ do {									\
 	ASSERT_TRUE(are_frames(self->entries, __count, first));		\
 } while (0)
 
-TEST_F(tap, frames)
+TEST_F(tap, takes_all_frames_in_order)
 {
 	static const int batches[] = { 1, 15, 16, 17, 31, 32, 64, INT_MAX };
 	uint64_t sent = 0;
@@ -122,7 +122,7 @@ TEST_F(tap, frames)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-TEST_F(tap, nothing_asked_for)
+TEST_F(tap, takes_nothing_for_n_below_1)
 {
 	SEND(0, 3);
 	CONSUME(0, 0, 0);
@@ -131,7 +131,7 @@ TEST_F(tap, nothing_asked_for)
 	CONSUME(0, 3, 64);
 }
 
-TEST_F(tap, hand_back)
+TEST_F(tap, takes_unconsumed_frames_again_in_order)
 {
 	SEND(0, SIZE);
 	ASSERT_EQ(20, consume_and_hand_back(self->file[0], 20, 15,
@@ -141,7 +141,7 @@ TEST_F(tap, hand_back)
 }
 
 /* Where a driver stops its queue, the first slot that comes free wakes it. */
-TEST_F(tap, wakes_at_the_first_slot)
+TEST_F(tap, wakes_at_the_first_free_slot)
 {
 	int fd = watch(self->file[0], DEVICE, 0);
 
@@ -161,7 +161,7 @@ TEST_F(tap, wakes_at_the_first_slot)
 	close(fd);
 }
 
-TEST_F(tap, wakes_when_dry)
+TEST_F(tap, wakes_when_empty)
 {
 	SEND(0, 3);
 	CONSUME(0, 2, 2);
@@ -183,7 +183,7 @@ static void *consume_all(void *arg)
 }
 
 /* A consumer is held between its decision and the wake; the ring fills up. */
-TEST_F(tap, not_while_full_again)
+TEST_F(tap, refilled_ring_is_not_woken)
 {
 	int fd = watch(self->file[0], DEVICE, 0);
 	pthread_t thread;
@@ -206,7 +206,7 @@ TEST_F(tap, not_while_full_again)
 }
 
 /* More files than queues: only that in slot 0 has a queue to wake. */
-TEST_F(tap, more_files_than_queues)
+TEST_F(tap, only_the_file_in_slot_0_wakes)
 {
 	int taken[FILES] = {}, total = 0;
 
@@ -238,7 +238,7 @@ TEST_F(tap, more_files_than_queues)
 }
 
 /* The last file moves into the slot of the one that leaves. */
-TEST_F(tap, slot_is_taken_over)
+TEST_F(tap, file_that_moves_to_slot_0_wakes)
 {
 	self->file[1].fd = tap_open(DEVICE);
 	stop_queue(DEVICE, 0);
@@ -264,7 +264,7 @@ TEST_F(tap, slot_is_taken_over)
 }
 
 /* The only file of the device, detached: its slot is nobody's. */
-TEST_F(tap, detached_wakes_nothing)
+TEST_F(tap, detached_file_wakes_no_queue)
 {
 	SEND(0, SIZE);
 	tun_set_queue(self->file[0].fd, false);
@@ -278,7 +278,7 @@ TEST_F(tap, detached_wakes_nothing)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-TEST_F(tap, down)
+TEST_F(tap, device_that_is_down_is_not_woken)
 {
 	SEND(0, SIZE);
 	set_up(DEVICE, false);
@@ -293,7 +293,7 @@ TEST_F(tap, down)
 }
 
 /* The files outlive their device, and so do the entries in their rings. */
-TEST_F(tap, deleted)
+TEST_F(tap, frames_outlive_their_device)
 {
 	SEND(0, SIZE);
 	run("ip link delete " DEVICE);
@@ -304,14 +304,14 @@ TEST_F(tap, deleted)
 }
 
 /* And what is left in them at the end goes with the file. */
-TEST_F(tap, deleted_and_closed)
+TEST_F(tap, closing_frees_frames_of_a_deleted_device)
 {
 	SEND(0, SIZE);
 	run("ip link delete v0");
 	CONSUME(0, 5, 5);
 }
 
-TEST_F(tap, sizes)
+TEST_F(tap, wakes_rings_of_any_size)
 {
 	static const unsigned int sizes[] = { 1, 2, 31, 32, 1 };
 

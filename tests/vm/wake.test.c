@@ -158,7 +158,7 @@ FIXTURE_TEARDOWN(wake)
 }
 
 /* Not before it is full, and all that comes then waits in the qdisc. */
-TEST_F(wake, full_ring_stops)
+TEST_F(wake, full_ring_stops_the_queue)
 {
 	SEND(variant->size - 1);
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
@@ -180,7 +180,7 @@ TEST_F(wake, full_ring_stops)
  * freed is counted from mark to mark: those are a power of two apart, about
  * eight in the ring.
  */
-TEST_F(wake, at_half_or_dry)
+TEST_F(wake, wakes_at_half_free_or_empty)
 {
 	int size = variant->size, freed, step = size > 100 ? size / 10 + 1 : 1;
 	struct tuntap_ring_test_ring ring;
@@ -228,7 +228,7 @@ TEST_F(wake, at_half_or_dry)
 }
 
 /* In one call, whatever it asks for beyond a ring-full. */
-TEST_F(wake, by_one_call)
+TEST_F(wake, wakes_once_for_one_call)
 {
 	static const int beyond[] = { 0, 1, 64, 2000 };
 
@@ -241,7 +241,7 @@ TEST_F(wake, by_one_call)
 }
 
 /* With more in the qdisc than in the ring: all of it comes, in order. */
-TEST_F(wake, backlog_arrives_whole)
+TEST_F(wake, backlog_arrives_once_and_in_order)
 {
 	static const int batches[] = { 1, 7, 16, 64, 4096 };
 
@@ -275,7 +275,7 @@ static void *flood(void *arg)
 }
 
 /* The same with sender and consumer at once. */
-TEST_F(wake, flood_arrives_whole)
+TEST_F(wake, flood_arrives_once_and_in_order)
 {
 	struct flood all = { .sender = &self->sender, .count = 8000 };
 	pthread_t thread;
@@ -336,7 +336,7 @@ static void *read_all(void *arg)
 }
 
 /* Two consumers of one ring: each frame to one of them, and some to both. */
-TEST_F(wake, two_consumers)
+TEST_F(wake, two_consumers_take_each_frame_once)
 {
 	static uint8_t seen[4000];
 	unsigned int total = 0;
@@ -383,7 +383,7 @@ static void *consume_all(void *arg)
  * the queue, and the producer fills the ring and stops again. The first must
  * not wake it any more.
  */
-TEST_F(wake, not_while_full_again)
+TEST_F(wake, refilled_ring_is_not_woken)
 {
 	unsigned int total = 0;
 	struct reader first = { .end = self->end, .total = &total };
@@ -453,7 +453,7 @@ FIXTURE_TEARDOWN(offsets)
  * nobody counts. The consumer can then come to the end of the ring without
  * having freed half of it, or any slot at all: it must wake all the same.
  */
-TEST_F(offsets, hand_back_then_dry)
+TEST_F(offsets, ring_emptied_after_unconsume_is_woken)
 {
 	static const struct {
 		int take;
@@ -498,11 +498,11 @@ TEST_F(offsets, hand_back_then_dry)
 }
 
 /*
- * As wake.not_while_full_again, but with some room by the time that the first
+ * As wake.refilled_ring_is_not_woken, but with some room by the time that the first
  * consumer goes on: too little for a wake, and what was freed before the other
  * one's wake counts no more.
  */
-TEST_F(offsets, not_before_half_again)
+TEST_F(offsets, wakes_only_at_half_free_after_another_wake)
 {
 	unsigned int total = 0;
 	struct reader first = { .end = self->end, .total = &total };
@@ -536,7 +536,7 @@ TEST_F(offsets, not_before_half_again)
 }
 
 /* The count since the last wake is the one that read() uses too. */
-TEST_F(offsets, read_shares_the_count)
+TEST_F(offsets, read_and_tuntap_ring_share_cons_cnt)
 {
 	char frame[128];
 	int i;
@@ -580,7 +580,7 @@ static bool run_on(int cpu)
 }
 
 /* The qdisc of a woken queue runs here, or where what is in the ring was sent. */
-TEST_F(offsets, qdisc_runs_where_it_should)
+TEST_F(offsets, qdisc_runs_on_the_selected_cpu)
 {
 	bool on_sender = getenv("QDISC_ON_SENDER");
 
@@ -608,7 +608,7 @@ TEST_F(offsets, qdisc_runs_where_it_should)
 }
 
 /* The qdisc that is the default; it may drop nothing here by itself. */
-TEST_F(offsets, fair_queueing)
+TEST_F(offsets, fq_codel_backlog_arrives_in_order)
 {
 	set_txqueuelen(DEVICE, 16);
 	run("tc qdisc replace dev " DEVICE
