@@ -69,15 +69,15 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "hand-back",
-        about: "entries are handed back by ptr_ring_unconsume(), any number of the last call's",
+        name: "unconsume",
+        about: "entries return by ptr_ring_unconsume(), any number of those of the last call",
         hand_back: true,
         drops_allowed: true,
         asks: &[Ask::Two],
         ..PLAIN
     },
     Group {
-        name: "hand-back-two-senders",
+        name: "unconsume-two-senders",
         about: "the same, below two senders",
         actors: &[Kind::Sender, Kind::Sender],
         hand_back: true,
@@ -95,8 +95,8 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "take-over-hand-back",
-        about: "the same, with entries handed back",
+        name: "take-over-unconsume",
+        about: "the same, with ptr_ring_unconsume()",
         actors: &[Kind::Sender, Kind::TakeOver],
         hand_back: true,
         drops_allowed: true,
@@ -161,14 +161,14 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "marks",
-        about: "marks are 2 to 8 slots apart, so not each call that frees looks",
+        name: "checkpoints",
+        about: "checkpoints are 2 to 8 slots apart, so not each call that frees slots checks the queue",
         looks: 1,
         ..PLAIN
     },
     Group {
-        name: "marks-two-senders",
-        about: "the same, below two senders, with entries handed back",
+        name: "checkpoints-two-senders",
+        about: "the same, below two senders, with ptr_ring_unconsume()",
         actors: &[Kind::Sender, Kind::Sender],
         hand_back: true,
         drops_allowed: true,
@@ -178,7 +178,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "marks-take-over",
+        name: "checkpoints-take-over",
         about: "the same, and another file's queue is taken over, stopped or not",
         actors: &[Kind::Sender, Kind::TakeOver],
         drops_allowed: true,
@@ -195,7 +195,7 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "wake-late",
-        about: "a wake when as many slots were freed as there are, marks 2 to 4 slots apart",
+        about: "a wake when as many slots were freed as there are, checkpoints 2 to 4 slots apart",
         wake_after: 100,
         looks: 2,
         ..PLAIN
@@ -207,7 +207,7 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "foreign",
+        name: "foreign-stop",
         about: "no backpressure, and something else stops the queue: it stays stopped",
         actors: &[Kind::Sender, Kind::Stopper],
         drops_allowed: true,

@@ -269,7 +269,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 // The first hold is the only one that moves entries.
                 must(
                     look > 1 || passed > 0 || dry,
-                    "nothing-for-nothing",
+                    "no-needless-check",
                     "a look at the queue after a call that passed no mark and left entries behind",
                 );
                 stopped = answer == Some(1);

@@ -135,8 +135,8 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        name: "marks",
-        about: "one sender; marks are as many slots apart as there are, or half of them",
+        name: "checkpoints",
+        about: "one sender; checkpoints are as many slots apart as there are, or half of them",
         senders: 1,
         other: Other::Nobody,
         runs: &[
@@ -148,7 +148,7 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        name: "marks-two-senders",
+        name: "checkpoints-two-senders",
         about: "the same, below two senders",
         senders: 2,
         other: Other::Nobody,
