@@ -14,6 +14,7 @@
  */
 
 #include <linux/cpumask.h>
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/math64.h>
@@ -22,16 +23,19 @@
 
 #define MOST_ASKED	64
 
-/* Without an entry for so many seconds, the test has come to a halt. */
-#define PATIENCE	20
+/* Once nothing has moved for so many seconds, a test has come to a halt. */
+#define PATIENCE	300
 
 /*
- * After so many seconds no more is produced than the fewest that show
- * something: on a host that is busy a ring of one entry takes its time, as
- * each entry waits for two threads to be run.
+ * So often a side that waits for the other CPU looks again at once. Then it
+ * sleeps in between: on a busy host both may have one processor to share.
  */
-#define DURATION	2
-#define FEWEST		100
+#define SPINS		1000
+
+struct wait {
+	unsigned int rounds;	/* since something moved */
+	unsigned long since;
+};
 
 struct threads {
 	struct kunit *test;
@@ -41,9 +45,8 @@ struct threads {
 	struct netdev_queue *queue;
 	struct task_struct *other;
 
-	/* How many are to be produced, before this time. */
+	/* How many are to be produced. */
 	unsigned long entries;
-	unsigned long deadline;
 
 	/* The producer's, whom the other side asks when it is done. */
 	unsigned long produced;
@@ -54,6 +57,9 @@ struct threads {
 	unsigned long *seen;
 	atomic_long_t taken;
 	atomic_long_t twice;
+
+	/* Of a single call on the other CPU. */
+	bool is_done;
 
 	/* The consumer's. */
 	void *out[MOST_ASKED];
@@ -70,13 +76,25 @@ static void count_lost(void *entry)
 	lost++;
 }
 
+/* Waits for the other CPU; returns whether nothing has moved for too long. */
+static bool wait_for_other(struct wait *wait)
+{
+	if (!wait->rounds)
+		wait->since = jiffies;
+	if (wait->rounds++ < SPINS) {
+		cpu_relax();
+		cond_resched();
+	} else {
+		usleep_range(20, 100);
+	}
+	return time_after(jiffies, wait->since + PATIENCE * HZ);
+}
+
 /* One entry, unless the queue is stopped or there are enough. */
 static bool produce(struct threads *t)
 {
 	int ret;
 
-	if (t->produced >= FEWEST && time_after(jiffies, t->deadline))
-		WRITE_ONCE(t->entries, t->produced);
 	if (t->produced == t->entries || netif_tx_queue_stopped(t->queue))
 		return false;
 	spin_lock_bh(&t->ring.producer_lock);
@@ -93,9 +111,13 @@ static bool produce(struct threads *t)
 
 static int keep_producing(void *data)
 {
+	struct wait wait = {};
+
 	while (!kthread_should_stop()) {
-		if (!produce(data))
-			cpu_relax();
+		if (produce(data))
+			wait.rounds = 0;
+		else
+			wait_for_other(&wait);
 		cond_resched();
 	}
 	return 0;
@@ -132,11 +154,13 @@ static bool is_left_behind(struct threads *t)
 	return ret;
 }
 
-static unsigned long enough(void)
+/* At least so many that the queue is stopped more than once. */
+static unsigned long enough(int size)
 {
-	return max(tuntap_ring_kunit_operations / 20, 1000UL);
+	return max3(tuntap_ring_kunit_operations / 20, 1000UL, 4UL * size);
 }
 
+/* The other thread is not woken yet. */
 static void set_up(struct kunit *test, struct threads *t, int size,
 		   int (*other)(void *data))
 {
@@ -146,7 +170,7 @@ static void set_up(struct kunit *test, struct threads *t, int size,
 		kunit_skip(test, "one CPU only");
 	t->test = test;
 	lost = 0;
-	t->entries = enough();
+	t->entries = enough(size);
 	tuntap_ring_kunit_randomize(test, &t->rnd);
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->ring, size, GFP_KERNEL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, cleanup_ring,
@@ -168,8 +192,6 @@ static void set_up(struct kunit *test, struct threads *t, int size,
 	kthread_bind(t->other, cpumask_next(0, cpu_online_mask));
 	KUNIT_ASSERT_EQ(test, 0,
 			kunit_add_action_or_reset(test, stop_other, t));
-	t->deadline = jiffies + DURATION * HZ;
-	wake_up_process(t->other);
 }
 
 /* One call; returns how many entries it took. */
@@ -209,19 +231,25 @@ static void run(struct kunit *test, int size, bool hands_back)
 {
 	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 	u64 start = ktime_get_ns(), took;
-	unsigned long last;
+	struct wait wait = {};
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
 	set_up(test, t, size, keep_producing);
-	last = jiffies;
-	while (t->next != READ_ONCE(t->entries)) {
+	wake_up_process(t->other);
+	/* However fast either side is, there is a stop to be undone. */
+	while (!netif_tx_queue_stopped(t->queue))
+		if (wait_for_other(&wait))
+			KUNIT_FAIL_AND_ABORT(test, "no stop of the queue, %lu produced",
+					     READ_ONCE(t->produced));
+	wait.rounds = 0;
+	while (t->next != t->entries) {
 		int taken = consume(t);
 
 		if (hands_back && taken && !below(&t->rnd, 4))
 			hand_back(t, taken);
 		if (taken)
-			last = jiffies;
-		else if (time_after(jiffies, last + PATIENCE * HZ))
+			wait.rounds = 0;
+		else if (wait_for_other(&wait))
 			KUNIT_FAIL_AND_ABORT(test, "no entry after %lu (%lu produced), the queue %s",
 					     t->next, READ_ONCE(t->produced),
 					     netif_tx_queue_stopped(t->queue) ?
@@ -233,15 +261,11 @@ static void run(struct kunit *test, int size, bool hands_back)
 
 	kunit_info(test, "%lu entries in %llu ms: %lu stops, %lu wakes, %lu withheld, %lu lost when handed back",
 		   t->entries, took, t->stops, t->wakes, t->withheld, lost);
-	KUNIT_EXPECT_GE(test, t->next, FEWEST);
 	KUNIT_EXPECT_EQ(test, t->produced, t->next);
 	KUNIT_EXPECT_TRUE(test, ptr_ring_empty(&t->ring));
 	KUNIT_EXPECT_FALSE(test, netif_tx_queue_stopped(t->queue));
-	/* A ring of one is full with each entry. */
-	if (size == 1) {
-		KUNIT_EXPECT_GT(test, t->stops, 0);
-		KUNIT_EXPECT_GT(test, t->wakes, 0);
-	}
+	KUNIT_EXPECT_GT(test, t->stops, 0);
+	KUNIT_EXPECT_GT(test, t->wakes, 0);
 	/* What is handed back may fill a ring whose queue runs. */
 	if (!hands_back) {
 		KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
@@ -271,12 +295,15 @@ static int take_and_mark(struct threads *t, void **out, unsigned long *next)
 static int consume_as_well(void *data)
 {
 	struct threads *t = data;
+	struct wait wait = {};
 	void *out[MOST_ASKED];
 	unsigned long next = 0;
 
 	while (!kthread_should_stop()) {
-		if (!take_and_mark(t, out, &next))
-			cpu_relax();
+		if (take_and_mark(t, out, &next))
+			wait.rounds = 0;
+		else
+			wait_for_other(&wait);
 		cond_resched();
 	}
 	return 0;
@@ -286,25 +313,40 @@ static int consume_as_well(void *data)
 static void two_consumers_take_each_entry_once(struct kunit *test)
 {
 	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
-	unsigned long last = jiffies, mine = 0;
-	int taken;
+	int size = *(const int *)test->param_value, taken;
+	struct wait wait = {};
+	unsigned long mine;
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
-	t->seen = kunit_kcalloc(test, BITS_TO_LONGS(enough()), sizeof(long),
+	t->seen = kunit_kcalloc(test, BITS_TO_LONGS(enough(size)), sizeof(long),
 				GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, t->seen);
-	set_up(test, t, *(const int *)test->param_value, consume_as_well);
+	set_up(test, t, size, consume_as_well);
+
+	/* However fast either of them is, both get something. */
+	KUNIT_ASSERT_TRUE(test, produce(t));
+	mine = take_and_mark(t, t->out, &t->next);
+	KUNIT_ASSERT_EQ(test, 1, mine);
+	wake_up_process(t->other);
+	while (atomic_long_read(&t->taken) == mine)
+		if (produce(t))
+			wait.rounds = 0;
+		else if (wait_for_other(&wait))
+			KUNIT_FAIL_AND_ABORT(test, "the other consumer takes nothing");
+
+	wait.rounds = 0;
 	while (atomic_long_read(&t->taken) < t->entries &&
 	       !atomic_long_read(&t->twice)) {
+		bool moved = false;
 		int n = MOST_ASKED;
 
 		while (n-- && produce(t))
-			last = jiffies;
+			moved = true;
 		taken = take_and_mark(t, t->out, &t->next);
-		if (taken)
-			last = jiffies;
 		mine += taken;
-		if (time_after(jiffies, last + PATIENCE * HZ))
+		if (moved || taken)
+			wait.rounds = 0;
+		else if (wait_for_other(&wait))
 			KUNIT_FAIL_AND_ABORT(test, "%ld of %lu entries, and no more",
 					     atomic_long_read(&t->taken),
 					     t->entries);
@@ -314,11 +356,78 @@ static void two_consumers_take_each_entry_once(struct kunit *test)
 	kunit_info(test, "%lu entries, %lu to the other consumer, %lu stops",
 		   t->entries, t->entries - mine, t->stops);
 	KUNIT_EXPECT_EQ(test, 0, atomic_long_read(&t->twice));
-	KUNIT_EXPECT_GE(test, t->entries, FEWEST);
 	KUNIT_EXPECT_EQ(test, t->entries, atomic_long_read(&t->taken));
+	KUNIT_EXPECT_LT(test, mine, t->entries);
 	KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
 	KUNIT_EXPECT_TRUE(test, ptr_ring_empty(&t->ring));
 	KUNIT_EXPECT_FALSE(test, netif_tx_queue_stopped(t->queue));
+}
+
+static int consume_once(void *data)
+{
+	struct tuntap_ring_kunit_outcome outcome;
+	struct threads *t = data;
+
+	atomic_long_set(&t->taken,
+			tuntap_ring_kunit_consume(&t->end, t->out, MOST_ASKED,
+						  &outcome));
+	WRITE_ONCE(t->is_done, true);
+	while (!kthread_should_stop())
+		usleep_range(20, 100);
+	return 0;
+}
+
+/*
+ * Makes a call on the other CPU while a lock is held here; the call must wait
+ * for it. LOCK is in a ring of one slot, which is full, below a stopped queue.
+ */
+static void call_under_lock(struct kunit *test, struct threads *t,
+			    spinlock_t *lock)
+{
+	struct wait wait = {};
+	bool is_woken, is_done;
+
+	spin_lock_bh(lock);
+	wake_up_process(t->other);
+	do {
+		is_woken = !netif_tx_queue_stopped(t->queue);
+		is_done = READ_ONCE(t->is_done);
+		cpu_relax();
+	} while (!is_woken && !is_done && !spin_is_contended(lock));
+	spin_unlock_bh(lock);
+	KUNIT_EXPECT_FALSE_MSG(test, is_done, "the call ended under the lock of another CPU");
+	KUNIT_EXPECT_FALSE_MSG(test, is_woken, "the queue was woken under the lock of another CPU");
+
+	while (!READ_ONCE(t->is_done))
+		if (wait_for_other(&wait))
+			KUNIT_FAIL_AND_ABORT(test, "the call does not end");
+	KUNIT_EXPECT_EQ(test, 1, atomic_long_read(&t->taken));
+	KUNIT_EXPECT_FALSE(test, netif_tx_queue_stopped(t->queue));
+}
+
+static struct threads *set_up_one_call(struct kunit *test)
+{
+	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	set_up(test, t, 1, consume_once);
+	KUNIT_ASSERT_TRUE(test, produce(t));
+	KUNIT_ASSERT_TRUE(test, netif_tx_queue_stopped(t->queue));
+	return t;
+}
+
+static void call_waits_for_the_consumer_lock(struct kunit *test)
+{
+	struct threads *t = set_up_one_call(test);
+
+	call_under_lock(test, t, &t->ring.consumer_lock);
+}
+
+static void wake_waits_for_the_producer_lock(struct kunit *test)
+{
+	struct threads *t = set_up_one_call(test);
+
+	call_under_lock(test, t, &t->ring.producer_lock);
 }
 
 static const int sizes[] = {
@@ -343,6 +452,8 @@ static void unconsumed_entries_arrive_again(struct kunit *test)
 }
 
 static struct kunit_case threads_cases[] = {
+	KUNIT_CASE(call_waits_for_the_consumer_lock),
+	KUNIT_CASE(wake_waits_for_the_producer_lock),
 	KUNIT_CASE_PARAM_ATTR(entries_arrive_once_and_in_order, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE_PARAM_ATTR(unconsumed_entries_arrive_again, ring_gen_params,
