@@ -16,7 +16,7 @@
  *
  *  - cons_cnt counts slots freed, from mark to mark, and not entries consumed,
  *    see TunDevice::add_freed() (tun.c here compares that with tun);
- *  - the queue is looked at if the tail passed a mark or the ring ran dry, not
+ *  - the queue is checked if the tail passed a checkpoint or the ring is empty, not
  *    always;
  *  - the queue is not woken while the ring is full.
  *

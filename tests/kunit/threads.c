@@ -9,8 +9,8 @@
  *
  * The producer does what tun_net_xmit() of Linux 7.3 does behind a qdisc, which
  * asks it for nothing while the queue is stopped. So an entry that finds no
- * room says that the queue was running while the ring was full: nobody but the
- * producer stops it, and nobody but the consumer wakes it.
+ * room means that the queue was running while the ring was full: only the
+ * producer stops it, and only the consumer wakes it.
  */
 
 #include <linux/cpumask.h>
@@ -138,9 +138,9 @@ static void stop_other(void *data)
 }
 
 /*
- * Whether the producer was left behind a dry ring. The last call found it dry,
- * and a producer stops with a full ring only: once both are so, nothing but a
- * wake that is missing can be the reason.
+ * Whether the queue was left stopped beside an empty ring. The last call found it
+ * empty, and a producer stops the queue with a full ring only: if both are true
+ * under both locks, a wake is missing.
  */
 static bool is_left_behind(struct threads *t)
 {
@@ -209,7 +209,7 @@ static int consume(struct threads *t)
 	t->wakes += outcome.wake == WAKE_DONE;
 	t->withheld += outcome.wake == WAKE_WITHHELD;
 	if (!taken && is_left_behind(t))
-		KUNIT_FAIL_AND_ABORT(t->test, "the queue is stopped, the ring dry, after entry %lu",
+		KUNIT_FAIL_AND_ABORT(t->test, "the queue is stopped, the ring empty, after entry %lu",
 				     t->next);
 	return taken;
 }

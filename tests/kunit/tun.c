@@ -10,7 +10,7 @@
  *
  * By design ours differs in what is counted: slots freed, from mark to mark, and
  * not entries consumed. So tun_wake_queue() is told those here, if there are any
- * or the ring is dry, and cons_cnt, the queue's state and its wakes have to
+ * or the ring is empty, and cons_cnt, the queue's state and its wakes have to
  * agree exactly. How far that is from tun's own count is checked as well: less
  * than a batch and the way between two marks, either way, since the queue was
  * stopped. Where entries were handed back in between it is not:
@@ -126,7 +126,7 @@ static void open_tap(struct kunit *test, struct side *side)
 	rtnl_unlock();
 }
 
-/* A queue that was not followed, or has just been woken by somebody. */
+/* A queue that was not followed, or has just been woken. */
 static void forget(struct sides *s)
 {
 	s->consumed_since = netif_tx_queue_stopped(s->theirs.queue) ? -1 : 0;

@@ -85,7 +85,7 @@ TEST_F(device, full_ring_stops_the_queue_only_with_backpressure)
 	}
 }
 
-/* A stop by somebody else: without the flag it is not the consumer's matter. */
+/* A stop that is not the driver's: without the flag the consumer leaves it alone. */
 TEST_F(device, foreign_stop_is_undone_only_with_backpressure)
 {
 	bool wakes = variant->flags & IFF_BACKPRESSURE;

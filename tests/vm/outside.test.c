@@ -20,7 +20,7 @@
 #define FLAGS		(IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_BACKPRESSURE)
 #define SIZE		64
 #define TRACING		"/sys/kernel/tracing"
-/* A buffer of our own, so that nobody else's events are in it. */
+/* A buffer of our own, so that it has no events of other programs. */
 #define INSTANCE	TRACING "/instances/tuntap-ring-test"
 #define BATCHES		10
 
@@ -183,7 +183,7 @@ TEST_F(outside, each_wake_is_traced)
 	ASSERT_EQ(28, consume(self->b, SIZE, NULL, 0));
 	events();
 
-	/* Dry, in one call, with the head where the array starts again. */
+	/* Empty after one call, with the head where the array starts again. */
 	send_to(&self->sender, 1, SIZE);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 1)));
 	ASSERT_EQ(SIZE, consume(self->b, SIZE, NULL, 0));

@@ -2,7 +2,7 @@
 /*
  * The rings of macvtap and ipvtap. They are filled by a receive handler, and
  * the device's transmit queue, of which there is one, carries the opposite
- * direction: nobody stops it but these tests.
+ * direction: only these tests stop it.
  *
  *  +---------------------- network namespace ----------------------+
  *  |                                                                |
@@ -263,7 +263,7 @@ TEST_F(tap, file_that_moves_to_slot_0_wakes)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-/* The only file of the device, detached: its slot is nobody's. */
+/* The only file of the device, detached: its slot has no owner. */
 TEST_F(tap, detached_file_wakes_no_queue)
 {
 	SEND(0, SIZE);

@@ -539,10 +539,10 @@ bool is_stopped(const char *device, unsigned int queue)
 bool is_left_stopped(struct end end, const char *device, unsigned int queue)
 {
 	/*
-	 * A stop comes with a full ring, under the producer lock, which each look
-	 * at the ring takes. As nobody else consumes, a ring that is empty before
-	 * and after the look at the queue was empty in between: the stop is older
-	 * than that, and its producer is done with it.
+	 * A producer stops the queue with a full ring, under the producer lock,
+	 * which look_at_ring() takes. There is no other consumer, so a ring that is
+	 * empty before and after the check of the queue was empty in between: the
+	 * stop is older than that, and its producer has left the critical section.
 	 */
 	return !look_at_ring(end).occupied && is_stopped(device, queue) &&
 	       !look_at_ring(end).occupied;

@@ -450,7 +450,7 @@ FIXTURE_TEARDOWN(offsets)
 
 /*
  * Handing back moves the tail off the grid of batches, and frees slots that
- * nobody counts. The consumer can then come to the end of the ring without
+ * are not counted. The consumer can then come to the end of the ring without
  * having freed half of it, or any slot at all: it must wake all the same.
  */
 TEST_F(offsets, ring_emptied_after_unconsume_is_woken)
@@ -597,7 +597,7 @@ TEST_F(offsets, qdisc_runs_on_the_selected_cpu)
 		CONSUME(64, 64);
 		EXPECT_EQ(wakes + 1, counter("wakes"));
 		EXPECT_EQ(remote + (on_sender && from), counter("remote"));
-		/* What waited there comes, whoever brings it. */
+		/* The frames in the qdisc arrive, from whichever CPU. */
 		while (self->seen < self->sent)
 			ASSERT_LT(0, CONSUME_NEXT(1000));
 		EXPECT_FALSE(is_stopped(DEVICE, 0));
