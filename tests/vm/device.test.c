@@ -35,7 +35,7 @@ FIXTURE_VARIANT_ADD(device, backpressure)
 	.flags = IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE,
 };
 
-FIXTURE_VARIANT_ADD(device, plain)
+FIXTURE_VARIANT_ADD(device, no_backpressure)
 {
 	.flags = IFF_TAP | IFF_NO_PI,
 };

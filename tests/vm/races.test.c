@@ -25,7 +25,7 @@
 #define FILES	2
 
 /* How often the device changes under the traffic; less on a custom kernel. */
-#define ROUNDS	(thinned() > 1 ? 10 : 40)
+#define ROUNDS	(thinned() > 1 ? 10 : 24)
 
 struct consumer {
 	pthread_t thread;
