@@ -30,6 +30,15 @@ cpu_of() {
 	done
 }
 
+ended() {
+	local pid fields
+	for pid; do
+		# One that has ended but was not waited for yet is a zombie.
+		{ read -r fields <"/proc/$pid/stat"; } 2>/dev/null || continue
+		[[ $fields = *") Z "* ]] || return
+	done
+}
+
 size_of() { stat -c %s "$@" 2>/dev/null || true; }
 
 wait_until() {
