@@ -4,6 +4,9 @@
 # Waiting for progress. To be sourced.
 #
 #    wait_until [--moving PROBE]... COMMAND...    polls until the command succeeds
+#    within_cpu SECONDS PID COMMAND...
+#                                          polls until the command succeeds, or the process has ended, or has used
+#                                          so much more CPU time: for processes that are never idle
 #    pause SECONDS                                sleeps, without a process
 #    cpu_of PID...                                a probe: CPU time of these processes
 #    size_of FILE...                              a probe: how large these files are
@@ -62,4 +65,30 @@ wait_until() {
 			return 1
 		fi
 	done
+}
+
+# cpu_seconds PID
+cpu_seconds() {
+	local user=0 system=0
+	read -r _ user system < <(cpu_of "$1")
+	echo $(((user + system) / $(getconf CLK_TCK)))
+}
+
+# succeeds_or_spent LIMIT PID COMMAND...: measures CPU time once in a second, as that takes processes
+succeeds_or_spent() {
+	"${@:3}" && return
+	[ "$SECONDS" != "$spent_looked" ] || return
+	spent_looked=$SECONDS
+	ended "$2" || [ "$(cpu_seconds "$2")" -ge "$1" ]
+}
+
+within_cpu() {
+	local limit spent_looked=$SECONDS
+	limit=$(($(cpu_seconds "$2") + $1))
+	wait_until --moving "cpu_of $2" succeeds_or_spent "$limit" "${@:2}"
+	"${@:3}" || {
+		echo "expected: success of: ${*:3}"
+		echo "seen: none before process $2 had ended, or used $1 s of CPU time"
+		return 1
+	}
 }
