@@ -1,7 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tap of the demo, and who is at its two ends. To be sourced in the guest.
+# The tap of the demo, and the programs at its two ends. To be sourced in the guest.
+
+# shellcheck source=tests/lib/wait.sh
+. /src/tests/lib/wait.sh
 
 CLIENT=/src/build/tools/release/tuntap-client
 TAP=tap0 GUEST=10.99.0.2 HOST=10.99.0.1/24
@@ -16,7 +19,7 @@ make_tap() {
 	tc qdisc replace dev "$TAP" root fq_codel
 }
 
-# start_client DELAY OPTION...: resting DELAY µs a batch; sets `client` to who has to be waited for
+# start_client DELAY OPTION...: starts a client that rests for DELAY µs after each batch; sets `client` to its PID
 start_client() {
 	local delay=$1
 	shift
@@ -24,13 +27,16 @@ start_client() {
 	"$CLIENT" receive --tap "$TAP" --delay "$delay" --ready /run/ready --json /run/client.json \
 		"$@" >/run/client.log 2>&1 &
 	client=$!
-	until [ -s /run/ready ]; do
-		kill -0 "$client" || { cat /run/client.log; return 1; }
-		sleep 0.02
-	done
+	wait_until --moving "cpu_of $client" client_started_or_ended
+	[ -s /run/ready ] || {
+		cat /run/client.log
+		return 1
+	}
 }
 
-# flood OPTION...: as fast as it goes
+client_started_or_ended() { [ -s /run/ready ] || ended "$client"; }
+
+# flood OPTION...: sends at full speed
 flood() {
 	"$CLIENT" flood --to "$GUEST" --dev "$TAP" --json /run/flood.json "$@" >/dev/null
 }
