@@ -9,7 +9,7 @@
 #    plan N                        prints the plan; numbers start at 1 again
 #    check NAME COMMAND...         passes if the command exits with status 0
 #    skip NAME REASON              only a check that tests/skips lists may be skipped
-#    finish                        fails if a check failed
+#    finish                        fails if a check failed, or if there is none of a name given to `only`
 #
 #    expect_error STATUS TEXT COMMAND...    a command for `check`: see below
 #    document COMMAND...                    runs a program that prints a KTAP document of its own
@@ -19,6 +19,7 @@
 
 ktap_count=0 ktap_failed=0
 ktap_alone=() ktap_only=()
+declare -A ktap_found=()
 
 run_alone() { ktap_alone=("$@"); }
 
@@ -37,7 +38,10 @@ ktap_selected() {
 	local name
 	[ ${#ktap_only[@]} != 0 ] || return 0
 	for name in "${ktap_only[@]}"; do
-		[ "$name" != "$1" ] || return 0
+		if [ "$name" = "$1" ]; then
+			ktap_found[$name]=1
+			return 0
+		fi
 	done
 	return 1
 }
@@ -84,6 +88,12 @@ skip() {
 }
 
 finish() {
+	local name
+	for name in "${ktap_only[@]}"; do
+		[ -z "${ktap_found[$name]:-}" ] || continue
+		echo "Bail out! no check '$name'"
+		ktap_failed=$((ktap_failed + 1))
+	done
 	[ "$ktap_failed" = 0 ]
 }
 
