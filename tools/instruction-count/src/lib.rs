@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_of_the_address_space() {
+    fn tells_kernel_addresses_from_user_addresses() {
         assert!(is_kernel(0xffff_ffff_8100_0000));
         assert!(is_kernel(0xffff_8880_0000_0000));
         assert!(!is_kernel(0x7fff_ffff_f000));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_executed_is_what_is_looked_for() {
+    fn mark_executes_the_bytes_that_the_plugin_finds() {
         let code = mark as fn() as *const u8;
         // SAFETY: A function has more than eight bytes up to the end of its page, or another page
         // of code behind it; only what is read is looked at.

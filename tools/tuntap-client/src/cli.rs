@@ -408,12 +408,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn client_options_are_defined_consistently() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn one_source_is_needed() {
+    fn receive_rejects_other_than_one_source() {
         assert!(receive("").is_err());
         assert!(receive("--tap tap0").is_ok());
         assert!(receive("--device /dev/tap5").is_ok());
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_receive() {
+    fn receive_rejects_values_out_of_range() {
         for (good, bad) in [
             ("--ring-size 1024", "--ring-size 2048"),
             ("--ring-size 1", "--ring-size 0"),
@@ -442,8 +442,14 @@ mod tests {
             ("--duration 1e6", "--duration inf"),
             ("--stop-after 1", "--stop-after 0"),
         ] {
-            assert!(receive(&format!("--tap tap0 {good}")).is_ok(), "{good}");
-            assert!(receive(&format!("--tap tap0 {bad}")).is_err(), "{bad}");
+            assert!(
+                receive(&format!("--tap tap0 {good}")).is_ok(),
+                "expected: no error for {good:?}"
+            );
+            assert!(
+                receive(&format!("--tap tap0 {bad}")).is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
         assert!(receive("--tap fifteen-letters").is_ok());
         assert!(receive("--tap sixteen--letters").is_err());
@@ -451,8 +457,8 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_flood() {
-        assert!(flood("").is_err(), "an end is needed");
+    fn flood_rejects_values_out_of_range() {
+        assert!(flood("").is_err(), "expected: an error without an end");
         assert!(flood("--count 1 --duration 2").is_ok());
         for (good, bad) in [
             ("--size 18", "--size 17"),
@@ -471,14 +477,20 @@ mod tests {
             ),
             ("", "--dst-mac 02:00:00:00:00:02"),
         ] {
-            assert!(flood(&format!("--count 1 {good}")).is_ok(), "{good}");
-            assert!(flood(&format!("--count 1 {bad}")).is_err(), "{bad}");
+            assert!(
+                flood(&format!("--count 1 {good}")).is_ok(),
+                "expected: no error for {good:?}"
+            );
+            assert!(
+                flood(&format!("--count 1 {bad}")).is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
         assert!(flood("--count 0").is_err());
     }
 
     #[test]
-    fn two_taps_are_needed() {
+    fn forward_rejects_other_than_two_taps() {
         let forward = |args: &str| {
             let args = ["tuntap-client", "forward"]
                 .into_iter()
@@ -492,12 +504,15 @@ mod tests {
             "--tap tap0 --tap tap0",
             "--tap tap0 --tap tap1 --tap tap2",
         ] {
-            assert!(forward(bad).is_err(), "{bad}");
+            assert!(
+                forward(bad).is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
     }
 
     #[test]
-    fn wrong_usage_is_status_2() {
+    fn invalid_arguments_exit_with_status_2() {
         assert_eq!(receive("").unwrap_err().exit_code(), 2);
     }
 }

@@ -428,7 +428,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pace() {
+    fn paces_packets_by_rate() {
         let start = Instant::now();
         let at = |rate| Pace { start, rate };
         assert_eq!(at(None).batch(32), 32);
@@ -443,8 +443,11 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_sent_with_its_numbers() {
+    fn sends_a_batch_with_its_numbers() {
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(300)))
+            .unwrap();
         let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
         let sender = OwnedFd::from(sender);
@@ -460,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_again() {
+    fn retries_after_enobufs_eagain_and_enetdown() {
         let err = io::Error::from_raw_os_error;
         assert!(refused(&err(libc::ENOBUFS)));
         assert!(refused(&err(libc::EAGAIN)));

@@ -306,15 +306,18 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_goes_across_and_back() {
+    fn forwards_a_buffer_and_posts_it_again() {
         let mut bed = bed(4);
-        assert!(!bed.serve(64), "nothing came");
+        assert!(!bed.serve(64), "expected: nothing to serve");
         device::uses(&bed.rx, 0, 100);
         assert!(bed.serve(64));
         let sent = device::buffer(&bed.tx, 0);
         assert_eq!((sent.addr(), sent.len()), (bed.buffers.address(0), 100));
         assert!(!sent.is_write_only());
-        assert!(!bed.serve(64), "it is being sent");
+        assert!(
+            !bed.serve(64),
+            "expected: nothing, as the buffer is being sent"
+        );
         device::uses(&bed.tx, 0, 0);
         assert!(bed.serve(64));
         let posted = device::buffer(&bed.rx, 4);
@@ -328,14 +331,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_dropped_when_the_far_side_does_not_send() {
+    fn drops_nothing_while_the_far_side_does_not_send() {
         let mut bed = bed(4);
         for at in 0..4 {
             device::uses(&bed.rx, at, 60);
         }
         assert!(bed.serve(3) && bed.serve(3));
         assert_eq!(bed.buffers.moved.frames, 4);
-        assert!(!bed.serve(64), "vhost has no buffer");
+        assert!(!bed.serve(64), "expected: nothing, as vhost has no buffer");
         assert_eq!(bed.buffers.moved.full_rounds, 1);
         for at in 0..4 {
             device::uses(&bed.tx, at, 0);
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_asked_for_when_few_are_left() {
+    fn requests_sent_buffers_when_few_are_left() {
         let mut bed = bed(4);
         for at in 0..3 {
             device::uses(&bed.rx, at, 60);
@@ -353,16 +356,19 @@ mod tests {
         bed.serve(2);
         device::uses(&bed.tx, 0, 0);
         let asked = |bed: &mut Bed| bed.buffers.ask(&mut bed.rx, &mut bed.tx).unwrap();
-        assert!(asked(&mut bed), "one more was filled");
+        assert!(asked(&mut bed), "expected: one more was filled");
         bed.serve(0);
         bed.serve(1);
         assert_eq!(bed.buffers.sending, 2);
         device::uses(&bed.tx, 1, 0);
-        assert!(!asked(&mut bed), "half of them are there to be filled");
+        assert!(
+            !asked(&mut bed),
+            "expected: no more, as half of them can be filled"
+        );
     }
 
     #[test]
-    fn frames_that_do_not_fit_are_refused() {
+    fn rejects_frames_that_do_not_fit() {
         for len in [VNET_HDR_LEN as u32 - 1, BUFFER_LEN + 1] {
             let mut bed = bed(2);
             device::uses(&bed.rx, 0, len);

@@ -133,14 +133,26 @@ pub fn listen(args: &ListenArgs) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
     use crate::packet::{payload, set_number};
 
+    /// For how long nothing may arrive before the test fails.
+    const PATIENCE: Duration = Duration::from_secs(300);
+
+    fn seen(listener: &Listener) -> u64 {
+        let report = listener.report();
+        report.received + report.duplicates + report.strays
+    }
+
     #[test]
-    fn packets_are_counted_and_sent_back() {
+    fn listener_counts_packets_and_sends_them_back() {
         let here = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
         let (sender, answers) = (here(), here());
+        answers.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut listener = Listener::new(0, Some(port(&answers))).unwrap();
         assert!(!listener.take().unwrap());
         sender
@@ -152,8 +164,20 @@ mod tests {
             sender.send(&packet).unwrap();
         }
         sender.send(b"something else").unwrap();
-        assert!(listener.take().unwrap());
-        assert!(!listener.take().unwrap());
+        // The kernel may deliver them later than it returns from send().
+        let mut last = Instant::now();
+        while seen(&listener) < 6 {
+            if listener.take().unwrap() {
+                last = Instant::now();
+            }
+            let seen = seen(&listener);
+            assert!(
+                last.elapsed() < PATIENCE,
+                "expected: 6 packets, seen: {seen}"
+            );
+            thread::yield_now();
+        }
+        assert!(!listener.take().unwrap(), "expected: no more packets");
 
         let result = listener.report();
         assert_eq!((result.received, result.strays), (4, 1));

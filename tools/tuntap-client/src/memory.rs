@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_covers_the_memory() {
+    fn memory_table_covers_all_memory() {
         let ram = GuestRam::new(0x3000).unwrap();
         let table = ram.table();
         assert_eq!(table.len(), 1);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_built_frame_is_read_back() {
+    fn parses_the_frames_that_it_builds() {
         for size in [MIN_PAYLOAD, 64, 65, 1472] {
             let expected = Numbered {
                 sender: 7,
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_add_up() {
+    fn builds_valid_ip_and_udp_checksums() {
         let frame = built(65);
         assert_eq!(fold(sum(&frame[ETH_LEN..ETH_LEN + IPV4_LEN])), 0);
         let udp_len = (frame.len() - ETH_LEN - IPV4_LEN) as u32;
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn ip_options_and_padding_are_fine() {
+    fn parses_frames_with_ip_options_and_padding() {
         let mut frame = built(MIN_PAYLOAD);
         frame[ETH_LEN] = 0x4f;
         let total = (IPV4_MAX_LEN + UDP_LEN + MIN_PAYLOAD) as u16;
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_a_stray() {
+    fn rejects_frames_of_other_programs() {
         let good = built(64);
         let change = |at: usize, value: u8| {
             let mut frame = good.clone();
@@ -273,27 +273,27 @@ mod tests {
             frame
         };
         assert!(read(&good).is_some());
-        assert!(read(&change(12, 0x86)).is_none(), "another ethertype");
-        assert!(read(&change(14, 0x65)).is_none(), "another IP version");
-        assert!(read(&change(14, 0x44)).is_none(), "too short an IP header");
-        assert!(read(&change(20, 0x20)).is_none(), "more fragments");
-        assert!(read(&change(21, 0x01)).is_none(), "a later fragment");
-        assert!(read(&change(23, 6)).is_none(), "TCP");
-        assert!(read(&change(37, 10)).is_none(), "another port");
-        assert!(read(&change(39, 8)).is_none(), "no payload");
-        assert!(read(&change(42, 0)).is_none(), "no magic");
-        assert!(read(&change(16, 9)).is_none(), "a length beyond the frame");
-        assert!(read(&good[..good.len() - 1]).is_none(), "a cut frame");
+        assert_eq!(read(&change(12, 0x86)), None, "another ethertype");
+        assert_eq!(read(&change(14, 0x65)), None, "another IP version");
+        assert_eq!(read(&change(14, 0x44)), None, "too short an IP header");
+        assert_eq!(read(&change(20, 0x20)), None, "more fragments");
+        assert_eq!(read(&change(21, 0x01)), None, "a later fragment");
+        assert_eq!(read(&change(23, 6)), None, "TCP");
+        assert_eq!(read(&change(37, 10)), None, "another port");
+        assert_eq!(read(&change(39, 8)), None, "no payload");
+        assert_eq!(read(&change(42, 0)), None, "no magic");
+        assert_eq!(read(&change(16, 9)), None, "a length beyond the frame");
+        assert_eq!(read(&good[..good.len() - 1]), None, "a cut frame");
         for len in 0..good.len() {
-            assert!(parse(&good[..len], len).is_none(), "cut to {len}");
+            assert_eq!(parse(&good[..len], len), None, "cut to {len}");
         }
         for len in 0..HEADERS_LEN + MIN_PAYLOAD {
-            assert!(parse(&good[..len], good.len()).is_none(), "head of {len}");
+            assert_eq!(parse(&good[..len], good.len()), None, "head of {len}");
         }
     }
 
     #[test]
-    fn mac_addresses() {
+    fn rejects_malformed_mac_addresses() {
         assert_eq!(
             "02:00:00:00:0a:fF".parse(),
             Ok(MacAddr([2, 0, 0, 0, 10, 255]))
@@ -306,7 +306,10 @@ mod tests {
             "zz:00:00:00:00:00",
             "+2:00:00:00:00:00",
         ] {
-            assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
+            assert!(
+                bad.parse::<MacAddr>().is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
     }
 }

@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_told_apart() {
+    fn counts_numbered_stray_and_leftover_frames_apart() {
         let mut counts = Counts::default();
         for number in [0, 1, 1, 3] {
             let frame = numbered(number);
@@ -636,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_of_numbered_packets_and_of_all_frames() {
+    fn reports_rates_of_numbered_packets_and_of_all_frames() {
         let mut counts = Counts::default();
         let start = Instant::now();
         let mut round = |frame: &[u8], seconds| {
@@ -658,12 +658,15 @@ mod tests {
             (result.frames_seconds, 4.0),
             (result.frames_pps, 1.0),
         ] {
-            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+            assert!(
+                (found - expected).abs() < 1e-9,
+                "expected: {expected}, seen: {found}"
+            );
         }
     }
 
     #[test]
-    fn guest_memory_suffices() {
+    fn guest_memory_has_room_for_rings_and_buffers() {
         for ring_size in [1, 2, 256, 1024] {
             let ram = GuestRam::new(Queue::memory(ring_size) as usize).unwrap();
             let ram = Rc::new(ram);
@@ -671,7 +674,10 @@ mod tests {
                 Virtqueue::new(&ram, ring_size, true).unwrap();
             }
             let buffers = u64::from(ring_size) * u64::from(BUFFER_LEN);
-            assert!(ram.allocate(buffers, PAGE).is_ok(), "{ring_size}");
+            assert!(
+                ram.allocate(buffers, PAGE).is_ok(),
+                "expected: no error for {ring_size:?}"
+            );
         }
     }
 }

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_replaced_as_a_whole() {
+    fn replaces_a_file_and_leaves_no_other() {
         let dir = std::env::temp_dir().join(format!("tuntap-client-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("result.json");
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn rates() {
+    fn rate_in_no_time_is_zero() {
         assert_eq!(rate(10, 0.0).to_bits(), 0f64.to_bits());
         assert!((rate(10, 2.0) - 5.0).abs() < 1e-9);
     }

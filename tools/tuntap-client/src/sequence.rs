@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn in_order_without_gaps() {
+    fn counts_packets_in_order() {
         let mut tracker = Tracker::default();
         see(&mut tracker, 0, 0..200_000);
         let sender = only(&tracker);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_reorders_duplicates() {
+    fn counts_gaps_reorders_and_duplicates() {
         let mut tracker = Tracker::default();
         see(&mut tracker, 3, [2, 5, 4, 5, 4, 9]);
         let sender = only(&tracker);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn number_zero_first_and_again() {
+    fn counts_a_duplicate_of_number_zero() {
         let mut tracker = Tracker::default();
         see(&mut tracker, 0, [0, 0]);
         let sender = only(&tracker);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_of_a_full_chunk() {
+    fn counts_duplicates_of_a_full_chunk() {
         let mut tracker = Tracker::default();
         see(&mut tracker, 0, (0..CHUNK_NUMBERS).rev());
         assert_eq!(tracker.partial_chunks, 0);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_are_apart() {
+    fn counts_each_sender_apart() {
         let mut tracker = Tracker::default();
         see(&mut tracker, 1, 0..10);
         see(&mut tracker, 2, [5]);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn caps_hold() {
+    fn ignores_senders_and_numbers_beyond_the_limits() {
         let mut tracker = Tracker::default();
         for sender in 0..MAX_SENDERS as u16 {
             see(&mut tracker, sender, [0]);

@@ -345,34 +345,46 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn rejects_sizes_other_than_powers_of_two_up_to_1024() {
         let ram = Rc::new(GuestRam::new(0x20000).unwrap());
         for size in [0, 3, 255, 2048] {
-            assert!(Virtqueue::new(&ram, size, true).is_err(), "{size}");
+            assert!(
+                Virtqueue::new(&ram, size, true).is_err(),
+                "expected: an error for {size:?}, seen: none"
+            );
         }
         for size in [1, 2, 256, 1024] {
             let ram = GuestRam::new(Virtqueue::memory(size) as usize).unwrap();
-            assert!(Virtqueue::new(&Rc::new(ram), size, true).is_ok(), "{size}");
+            assert!(
+                Virtqueue::new(&Rc::new(ram), size, true).is_ok(),
+                "expected: no error for {size:?}"
+            );
         }
     }
 
     #[test]
-    fn events_and_wrapping_indices() {
+    fn passes_an_event_across_index_wraps() {
         let passed = |event, new, old| passes(Wrapping(event), Wrapping(new), Wrapping(old));
         assert!(passed(0, 1, 0));
-        assert!(!passed(1, 1, 0), "not there yet");
-        assert!(!passed(0, 2, 1), "passed before");
-        assert!(passed(5, 64, 0), "passed within a batch");
+        assert!(!passed(1, 1, 0), "expected: event 1 is ahead of index 1");
+        assert!(!passed(0, 2, 1), "expected: event 0 was passed before");
+        assert!(
+            passed(5, 64, 0),
+            "expected: event 5 is passed within a batch"
+        );
         assert!(passed(0xffff, 0, 0xffff));
         assert!(passed(0xfffe, 3, 0xfff0));
         assert!(passed(1, 3, 0xfff0));
         assert!(!passed(3, 3, 0xfff0));
         assert!(!passed(0xffef, 3, 0xfff0));
-        assert!(!passed(7, 7, 7), "nothing moved");
+        assert!(
+            !passed(7, 7, 7),
+            "expected: nothing is passed, as no index moved"
+        );
     }
 
     #[test]
-    fn slots_wrap() {
+    fn slots_wrap_at_the_queue_size() {
         let queue = queue(4, true);
         let slots: Vec<_> = [0u16, 3, 4, 0xffff, 0]
             .map(|at| queue.slot(Wrapping(at)))
@@ -381,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_go_round_past_the_end_of_the_index() {
+    fn reuses_buffers_past_index_wraps() {
         let mut queue = queue(4, true);
         for id in 0..4 {
             let addr = GuestAddress(0x10000 + u64::from(id) * 0x100);
@@ -390,7 +402,10 @@ mod tests {
                 .unwrap();
             queue.push(id).unwrap();
         }
-        assert!(queue.push(0).is_err(), "full");
+        assert!(
+            queue.push(0).is_err(),
+            "expected: an error, as the queue is full"
+        );
         queue.publish().unwrap();
         for at in 0..=u16::MAX {
             assert_eq!(queue.pending().unwrap(), 0);
@@ -414,28 +429,34 @@ mod tests {
     }
 
     #[test]
-    fn kicks_only_when_asked() {
+    fn kicks_only_past_the_event_index() {
         let mut queue = queue(8, true);
         queue.publish().unwrap();
-        assert!(!kicked(&queue), "nothing to show");
+        assert!(!kicked(&queue), "expected: no kick, as nothing is new");
         queue.push(0).unwrap();
         queue.publish().unwrap();
-        assert!(kicked(&queue), "event 0 is passed");
+        assert!(kicked(&queue), "expected: a kick, as event 0 is passed");
         queue.push(1).unwrap();
         queue.publish().unwrap();
-        assert!(!kicked(&queue), "event 0 was passed before");
+        assert!(
+            !kicked(&queue),
+            "expected: no kick, as event 0 was passed before"
+        );
         device_wants_kick_at(&queue, 3);
         queue.push(2).unwrap();
         queue.publish().unwrap();
-        assert!(!kicked(&queue), "event 3 is ahead");
+        assert!(!kicked(&queue), "expected: no kick, as event 3 is ahead");
         queue.push(3).unwrap();
         queue.push(4).unwrap();
         queue.publish().unwrap();
-        assert!(kicked(&queue), "event 3 is passed within the batch");
+        assert!(
+            kicked(&queue),
+            "expected: a kick, as event 3 is passed within the batch"
+        );
     }
 
     #[test]
-    fn kicks_by_flag() {
+    fn kicks_unless_the_flag_suppresses_it() {
         let mut queue = queue(8, false);
         queue.push(0).unwrap();
         queue.publish().unwrap();
@@ -451,13 +472,16 @@ mod tests {
     }
 
     #[test]
-    fn interrupts() {
+    fn enables_and_disables_interrupts() {
         let mut by_event = queue(8, true);
         by_event.push(0).unwrap();
         by_event.publish().unwrap();
         assert!(!by_event.enable_interrupts().unwrap());
         device::uses(&by_event, 0, 1);
-        assert!(by_event.enable_interrupts().unwrap(), "one came in before");
+        assert!(
+            by_event.enable_interrupts().unwrap(),
+            "expected: the entry before"
+        );
         by_event.pop().unwrap();
         assert!(!by_event.enable_interrupts().unwrap());
         let event: u16 = by_event
@@ -483,22 +507,25 @@ mod tests {
     }
 
     #[test]
-    fn a_device_gone_wrong_is_noticed() {
+    fn rejects_used_entries_that_were_not_available() {
         let mut queue = queue(4, true);
         queue.push(0).unwrap();
         queue.publish().unwrap();
         write_used_elem(&queue, 0, 4, 0);
-        assert!(queue.pop().is_err(), "no such buffer");
+        assert!(queue.pop().is_err(), "expected: an error for buffer 4 of 4");
         let index = queue.used.0 + INDEX;
         queue
             .ram
             .store(index, 2u16.to_le(), Ordering::Relaxed)
             .unwrap();
-        assert!(queue.pending().is_err(), "more used than given");
+        assert!(
+            queue.pending().is_err(),
+            "expected: an error for 2 used of 1"
+        );
     }
 
     #[test]
-    fn both_directions_are_described() {
+    fn describes_buffers_of_both_directions() {
         let mut queue = queue(2, true);
         queue
             .describe(0, GuestAddress(0x1000), 10, Direction::DeviceWrites)

@@ -351,11 +351,14 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read() {
+    fn reads_counters_and_rejects_malformed_ones() {
         let folder = std::env::temp_dir().join(format!("tuntap-watch-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let missing = Sample::read(&folder).unwrap_err().to_string();
-        assert!(missing.contains("cure: modprobe tuntap_ring"), "{missing}");
+        assert!(
+            missing.contains("cure: modprobe tuntap_ring"),
+            "seen: {missing}"
+        );
         for (index, (name, _)) in COUNTERS.iter().enumerate() {
             fs::write(folder.join(name), format!("{index}\n")).unwrap();
         }
@@ -368,13 +371,13 @@ mod tests {
         for (name, text) in [("batches", "0\n"), ("wakes", "many\n")] {
             fs::write(folder.join(name), text).unwrap();
             let err = Sample::read(&folder).unwrap_err().to_string();
-            assert!(err.contains(name), "{err}");
+            assert!(err.contains(name), "expected: {name} in it, seen: {err}");
         }
         fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
-    fn what_is_counted_since() {
+    fn counts_since_the_previous_sample() {
         let then = sample([10, 100, 5, 0, 1, 0], &[4, 6], &[]);
         let now = sample([30, 500, 9, 1, 1, 2], &[9, 21], &["tap0 0"]);
         let since = sample([20, 400, 4, 1, 0, 2], &[5, 15], &["tap0 0"]);
@@ -384,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_a_file() {
+    fn prints_one_line_an_interval() {
         let mut view = View::new(Sample::default());
         let next = sample(
             [1000, 64_000, 30, 0, 10, 0],
@@ -404,14 +407,17 @@ mod tests {
     }
 
     #[test]
-    fn a_screen() {
+    fn draws_counters_batches_and_stopped_queues() {
         let mut view = View::new(sample([7; 6], &[0; 10], &[]));
         let screen = view.screen();
         for line in [
             "tuntap_ring, since it was loaded; Ctrl-C ends",
             "calls                              -                   7",
         ] {
-            assert!(screen.lines().any(|seen| seen == line), "{line}\n{screen}");
+            assert!(
+                screen.lines().any(|seen| seen == line),
+                "expected: {line}\nseen: {screen}"
+            );
         }
         let next = sample(
             [3_000_000, 64, 30, 0, 10, 0],
@@ -428,31 +434,38 @@ mod tests {
             "     256+   0.0 %",
             "  tap0 0",
         ] {
-            assert!(screen.lines().any(|seen| seen == line), "{line}\n{screen}");
+            assert!(
+                screen.lines().any(|seen| seen == line),
+                "expected: {line}\nseen: {screen}"
+            );
         }
     }
 
     #[test]
-    fn queues_that_stay_stopped() {
+    fn counts_how_long_a_queue_stays_stopped() {
         let stopped = sample([5; 6], &[], &["tap0 0"]);
         let mut view = View::new(stopped.clone());
         for _ in 0..3 {
             view.advance(stopped.clone(), Duration::from_secs(1));
         }
         assert_eq!(view.stopped, [("tap0 0".to_owned(), 4)]);
-        assert!(view.screen().contains("nobody takes"), "{}", view.screen());
+        assert!(
+            view.screen().contains("nobody takes"),
+            "expected: \"nobody takes\" in it, seen: {}",
+            view.screen()
+        );
         view.advance(sample([5; 6], &[], &["tap0 1"]), Duration::from_secs(1));
         assert_eq!(view.stopped, [("tap0 1".to_owned(), 1)]);
     }
 
     #[test]
-    fn what_does_not_fit_is_cut() {
+    fn cuts_the_screen_to_the_terminal() {
         let drawn = drawn("one line\nanother\nthird\n", (3, 5));
         assert_eq!(drawn, "\x1b[Hone l\x1b[K\r\nanoth\x1b[K\r\n\x1b[J");
     }
 
     #[test]
-    fn numbers_are_grouped() {
+    fn groups_digits_by_thousands() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),

@@ -224,24 +224,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_names_are_cut_and_terminated() {
+    fn cuts_and_terminates_interface_names() {
         let bytes = |name| interface_request(name).ifr_name.map(|c| c as u8);
         assert_eq!(&bytes("tap0")[..5], b"tap0\0");
         assert_eq!(&bytes("a-name-that-is-too-long"), b"a-name-that-is-\0");
     }
 
     #[test]
-    fn interface_names_are_checked() {
+    fn rejects_invalid_interface_names() {
         for good in ["tap0", "tap%d", "fifteen-letters"] {
             assert_eq!(interface_name(good).unwrap(), good);
         }
         for bad in ["", "sixteen--letters", "a/b", "a b", "a:b", "a\n"] {
-            assert!(interface_name(bad).is_err(), "{bad}");
+            assert!(
+                interface_name(bad).is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
     }
 
     #[test]
-    fn flags_of_sysfs() {
+    fn parses_flags_of_sysfs() {
         assert_eq!(parse_flags("0x1102\n"), 0x1102);
         for bad in ["", "1102", "0x", "0xtap"] {
             assert_eq!(parse_flags(bad), 0, "{bad}");
@@ -249,21 +252,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_device_is_named() {
+    fn rejects_missing_files_and_other_devices() {
         let missing = open(Path::new("/nonexistent/tap"), "make it").unwrap_err();
         assert!(
             missing.to_string().ends_with("(cure: make it)"),
-            "{missing}"
+            "seen: {missing}"
         );
         let err = Queues::open(Source::Device(Path::new("/dev/null")), 1, false).unwrap_err();
         assert!(
             format!("{err:#}").contains("cure: use a tun/tap device"),
-            "{err:#}"
+            "seen: {err:#}"
         );
     }
 
     #[test]
-    fn results() {
+    fn turns_minus_one_into_an_error() {
         assert_eq!(result(0).unwrap(), 0);
         assert_eq!(result(3isize).unwrap(), 3);
         assert!(result(-1).is_err());

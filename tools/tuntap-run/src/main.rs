@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn launcher_options_are_defined_consistently() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn one_source_and_a_command() {
+    fn rejects_other_than_one_source_and_a_command() {
         assert!(parse("--tap tap0 -- qemu %fd").is_ok());
         assert!(parse("--device /dev/tap7 -- qemu %fd").is_ok());
         for bad in [
@@ -219,20 +219,23 @@ mod tests {
             "--tap tap0 --queues 0 -- qemu %fd",
             "--tap tap0 --queues 257 -- qemu %fd",
         ] {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(
+                parse(bad).is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
     }
 
     /// What comes behind the dashes is not ours.
     #[test]
-    fn options_of_the_command() {
+    fn passes_options_after_dashes_to_the_command() {
         let cli = parse("--tap tap0 -- qemu --tap tap1 --help %fd").unwrap();
         assert_eq!(cli.tap.as_deref(), Some("tap0"));
         assert_eq!(cli.command, ["qemu", "--tap", "tap1", "--help", "%fd"]);
     }
 
     #[test]
-    fn a_flag_that_is_held() {
+    fn hold_requires_one_tap_and_no_command() {
         assert!(parse("--tap tap0 --hold").unwrap().hold);
         for bad in [
             "--hold",
@@ -240,23 +243,26 @@ mod tests {
             "--tap tap0 --queues 2 --hold",
             "--tap tap0 --hold -- qemu %fd",
         ] {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(
+                parse(bad).is_err(),
+                "expected: an error for {bad:?}, seen: none"
+            );
         }
         let err = hold("nonexistent").unwrap_err().to_string();
-        assert!(err.contains("multi_queue"), "{err}");
+        assert!(err.contains("multi_queue"), "seen: {err}");
     }
 
     #[test]
-    fn a_man_page() {
+    fn man_rejects_other_options() {
         parse("--man folder").unwrap();
         assert!(parse("--man folder --tap tap0 -- qemu %fd").is_err());
     }
 
     /// Nothing is opened for a command that would not use it.
     #[test]
-    fn a_tap_that_nobody_takes() {
+    fn rejects_a_command_that_takes_no_tap() {
         let cli = parse("--tap tap0 -- qemu %%fd %vhostfd").unwrap();
         let err = prepare(&cli).err().unwrap().to_string();
-        assert!(err.contains("cure: write fd=%fd"), "{err}");
+        assert!(err.contains("cure: write fd=%fd"), "seen: {err}");
     }
 }

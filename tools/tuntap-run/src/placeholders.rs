@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_put_in() {
+    fn replaces_placeholders_with_descriptors() {
         for (argument, expected) in [
             (
                 "tap,id=n,fd=%fd,vhost=on,vhostfd=%vhostfd",
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn several_queues() {
+    fn several_queues_require_plural_placeholders() {
         let (taps, vhosts) = ([3, 5, 12], [4, 6, 13]);
         assert_eq!(
             filled("tap,fds=%fds,vhostfds=%vhostfds", &taps, &vhosts).unwrap(),
@@ -135,12 +135,12 @@ mod tests {
         );
         for (bad, cure) in [("%fd", "fds=%fds"), ("%vhostfd", "vhostfds=%vhostfds")] {
             let err = filled(bad, &taps, &vhosts).unwrap_err().to_string();
-            assert!(err.contains(cure), "{err}");
+            assert!(err.contains(cure), "seen: {err}");
         }
     }
 
     #[test]
-    fn what_is_wanted() {
+    fn finds_placeholders_of_taps_and_of_vhost() {
         let both = |arguments: &[&str]| {
             let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
             wants(&arguments)
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_need_not_be_text() {
+    fn fills_arguments_that_are_not_utf_8() {
         let argument = OsString::from_vec(b"\xff%fd\xfe".to_vec());
         assert_eq!(fill(&argument, &[3], &[]).unwrap().into_vec(), b"\xff3\xfe");
     }
