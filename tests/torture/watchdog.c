@@ -13,13 +13,27 @@
  *       no-pass          and off again
  *
  * Each is answered by `ok`, or by `error TEXT`, on standard output. A queue
- * that stays stopped for over a second, while its ring is dry and nothing moves
- * there, is written to standard error with all that is known of it. A ring of
- * no slots, or a link that is down, does not count.
+ * that stays stopped beside an empty ring is written to standard error, with
+ * all that is known of the ring. A ring of no slots, or a link that is down,
+ * does not count.
+ *
+ * Time does not count either: a consumer that has emptied the ring, and is then
+ * kept from the CPU, has still to wake the queue, however long that takes. So
+ * the queue has to outlast PASSES passes. A pass ends once every call that was
+ * under way at its beginning, of producers and consumers, has returned:
+ *
+ *  - A consumer's call does not sleep, and is made by a thread of the process
+ *    that has the files (vhost's workers are threads of it, too). So each of
+ *    these threads was seen asleep, or has gone to sleep meanwhile. One that is
+ *    always busy, with another queue, is told by how often it was preempted.
+ *  - A producer's call runs with bottom halves off, on any CPU. So a grace
+ *    period of RCU has passed.
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/membarrier.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -40,9 +54,10 @@
 
 #define MAX_QUEUES	256
 #define PERIOD_MS	50
-#define PATIENCE_MS	1000
-/* A machine that stood still for a while has not looked often enough. */
-#define LOOKS		10
+#define PASSES		20
+/* No call is preempted that often. */
+#define PREEMPTIONS	10
+#define MAX_THREADS	1024
 
 /* A queue, and the file whose ring is below it. */
 struct watched {
@@ -51,12 +66,21 @@ struct watched {
 	bool is_stuck;
 	bool is_reported;
 	uint64_t since;
-	unsigned int looks;
+	unsigned int since_pass;
 	struct tuntap_ring_test_ring ring;
+};
+
+/* A thread of the other process, as it was when the pass began. */
+struct thread {
+	int id;
+	bool has_slept;
+	unsigned long sleeps, preemptions;
 };
 
 static struct watched watched[MAX_QUEUES];
 static unsigned int count;
+static struct thread threads[MAX_THREADS];
+static unsigned int thread_count, passes;
 static const char *device;
 static int test, pid, sock;
 static int xdp = -1;
@@ -214,6 +238,94 @@ static bool is_up(void)
 	       (request.ifr_flags & IFF_UP);
 }
 
+/* Reads a thread's state, and how often it has slept and was preempted. */
+static bool read_thread(struct thread *thread, char *state)
+{
+	char path[64], line[256];
+	int found = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", pid, thread->id);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		found += sscanf(line, "State: %c", state) == 1;
+		found += sscanf(line, "voluntary_ctxt_switches: %lu",
+				&thread->sleeps) == 1;
+		found += sscanf(line, "nonvoluntary_ctxt_switches: %lu",
+				&thread->preemptions) == 1;
+	}
+	fclose(file);
+	return found == 3;
+}
+
+static const struct thread *find_thread(int id)
+{
+	unsigned int i;
+
+	for (i = 0; i < thread_count; i++)
+		if (threads[i].id == id)
+			return &threads[i];
+	return NULL;
+}
+
+/* Whether every thread has slept in this pass. A thread that has ended has. */
+static bool all_have_slept(void)
+{
+	struct thread now[MAX_THREADS];
+	unsigned int i, length = 0;
+	bool all = true;
+	struct dirent *entry;
+	char path[64], state;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks)) && length < MAX_THREADS) {
+		struct thread *thread = &now[length];
+		const struct thread *before;
+
+		*thread = (struct thread){ .id = atoi(entry->d_name) };
+		if (thread->id <= 0 || !read_thread(thread, &state))
+			continue;
+		before = find_thread(thread->id);
+		thread->has_slept = state != 'R';
+		if (before) {
+			thread->has_slept |=
+				before->has_slept ||
+				thread->sleeps > before->sleeps ||
+				thread->preemptions >=
+					before->preemptions + PREEMPTIONS;
+			thread->sleeps = before->sleeps;
+			thread->preemptions = before->preemptions;
+		}
+		all &= thread->has_slept;
+		length++;
+	}
+	if (tasks)
+		closedir(tasks);
+	memcpy(threads, now, length * sizeof(now[0]));
+	thread_count = length;
+	for (i = 0; all && i < length; i++) {
+		threads[i].has_slept = false;
+		read_thread(&threads[i], &state);
+	}
+	return all;
+}
+
+/* Looks whether a pass has ended. */
+static void pass(void)
+{
+	if (!all_have_slept())
+		return;
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0)) {
+		perror("watchdog: membarrier");
+		exit(1);
+	}
+	passes++;
+}
+
 static void look(struct watched *w, unsigned int index)
 {
 	struct tuntap_ring_test_ring ring = { .fd = w->fd };
@@ -234,17 +346,16 @@ static void look(struct watched *w, unsigned int index)
 		w->is_stuck = is_stuck;
 		w->is_reported = false;
 		w->since = now_ms();
-		w->looks = 0;
+		w->since_pass = passes;
 		w->ring = ring;
 		return;
 	}
-	w->looks++;
-	if (w->is_reported || w->looks < LOOKS ||
-	    now_ms() - w->since < PATIENCE_MS)
+	/* The pass that was under way then does not count. */
+	if (w->is_reported || passes - w->since_pass <= PASSES)
 		return;
 	w->is_reported = true;
 	fprintf(stderr,
-		"queue %u is stopped though its ring is dry, for %u ms: process %d, file %d, size %d, batch %d, producer %d, head %d, tail %d, occupied %d, has room %u\n",
+		"queue %u is stopped beside an empty ring, for %u ms: process %d, file %d, size %d, batch %d, producer %d, head %d, tail %d, occupied %d, has room %u\n",
 		index, (unsigned int)(now_ms() - w->since), pid, w->theirs,
 		ring.size, ring.batch, ring.producer, ring.head, ring.tail,
 		ring.occupied, ring.has_room);
@@ -255,6 +366,7 @@ int main(int argc, char **argv)
 	struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
 	char line[4096];
 	size_t length = 0;
+	bool is_pass_due;
 	unsigned int i;
 
 	if (argc != 2) {
@@ -295,7 +407,12 @@ int main(int argc, char **argv)
 				watched[i].is_stuck = false;
 			continue;
 		}
-		for (i = 0; i < count; i++)
+		is_pass_due = false;
+		for (i = 0; i < count; i++) {
 			look(&watched[i], i);
+			is_pass_due |= watched[i].is_stuck;
+		}
+		if (is_pass_due)
+			pass();
 	}
 }
