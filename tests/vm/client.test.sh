@@ -1,58 +1,64 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the client says where it can't work: one line, and status 1.
+# What the client prints where it can't work: one line, and status 1.
 
 # shellcheck disable=SC2317 # functions that check calls
-# shellcheck source=tests/ktap.sh
-. ../ktap.sh
+# shellcheck source=tests/lib/ktap.sh
+. ../lib/ktap.sh
 
-CLIENT=(timeout 60 "$PWD/../../build/tools/release/tuntap-client")
+CLIENT=$PWD/../../build/tools/release/tuntap-client
+# If nothing is wrong after all, it ends with status 0.
+RECEIVE=("$CLIENT" receive --duration 1)
 WORK=$(mktemp -d)
 
-# refuses WORDS COMMAND...: it fails with status 1 and one line that has them
-refuses() {
-	local words=$1 status=0 output
+# fails_with TEXT COMMAND...: status 1 and one line of the client with the text; and there is no tap0
+fails_with() {
+	local text=$1
 	shift
-	output=$("$@" 2>&1) || status=$?
-	printf '%s\n' "$output"
-	[ "$status" = 1 ] && [ "$(wc -l <<<"$output")" = 1 ] && [[ $output = tuntap-client:*$words* ]] &&
-		! ip link show tap0 2>/dev/null
+	expect_error 1 "$text" "$@" && expect_error 1 "tuntap-client: " "$@" || return
+	! ip link show tap0 2>/dev/null || {
+		echo "expected: no tap0, seen: it above"
+		return 1
+	}
 }
 
-# Nobody, who may use neither device.
+# A user who may use neither device.
 nobody() { setpriv --reuid=65534 --clear-groups --bounding-set=-all --inh-caps=-all "$@"; }
 
-# A tap that nobody may use, so that it is the other device that is refused.
+# A tap that this user may use, so that it is the other device that is rejected.
 without_vhost() {
 	local status=0
 	ip tuntap add dev tap1 mode tap vnet_hdr user 65534 || return
-	refuses "ermission denied" nobody "${CLIENT[@]}" receive --tap tap1 --vhost "$WORK/vhost-net" ||
-		status=1
+	fails_with "ermission denied" nobody "${RECEIVE[@]}" --tap tap1 --vhost "$WORK/vhost-net" || status=1
 	ip link del tap1
 	return "$status"
 }
 
-not_a_tap() { "${CLIENT[@]}" receive --fd 5 5</dev/null; }
-not_open() { "${CLIENT[@]}" receive --fd 77; }
+not_a_tap() { "${RECEIVE[@]}" --fd 5 5</dev/null; }
+not_open() { "${RECEIVE[@]}" --fd 77; }
 
 modprobe vhost_net
 # The node may be there without the module, and then opening it loads that.
 mknod -m 600 "$WORK/vhost-net" c 10 238
 chmod 755 "$WORK"
+run_alone "${RUN_ALONE:-tests/vm/run}" client
 plan 9
-check "no /dev/vhost-net" refuses "modprobe vhost_net" "${CLIENT[@]}" receive --tap tap0 \
-	--vhost "$WORK/none"
-check "no permission for /dev/vhost-net" without_vhost
-check "no permission to make a tap" refuses "run as root" nobody "${CLIENT[@]}" receive --tap tap0
-check "another device than vhost-net" refuses "give --vhost a vhost-net device" "${CLIENT[@]}" receive \
-	--tap tap0 --vhost /dev/null
-check "no such tap device" refuses "$WORK/tap0" "${CLIENT[@]}" receive --device "$WORK/tap0"
-check "another device than a tap" refuses "use a tun/tap device" "${CLIENT[@]}" receive --device /dev/null
-check "a descriptor that is no tap" refuses "fd 5" not_a_tap
-check "a descriptor that is not open" refuses "77" not_open
-check "no such interface to send through" refuses "none0" "${CLIENT[@]}" flood --to 10.99.0.2 --dev none0 \
-	--count 1
+check "client without /dev/vhost-net prints the modprobe command" \
+	fails_with "modprobe vhost_net" "${RECEIVE[@]}" --tap tap0 --vhost "$WORK/none"
+check "client without permission for /dev/vhost-net prints the error" without_vhost
+check "client without permission to make a tap prints to run as root" \
+	fails_with "run as root" nobody "${RECEIVE[@]}" --tap tap0
+check "client rejects another device as --vhost" \
+	fails_with "give --vhost a vhost-net device" "${RECEIVE[@]}" --tap tap0 --vhost /dev/null
+check "client names a tap device that does not exist" \
+	fails_with "$WORK/tap0" "${RECEIVE[@]}" --device "$WORK/tap0"
+check "client rejects another device as a tap" \
+	fails_with "use a tun/tap device" "${RECEIVE[@]}" --device /dev/null
+check "client rejects a descriptor that is no tap" fails_with "fd 5" not_a_tap
+check "client rejects a descriptor that is not open" fails_with "77" not_open
+check "client names an interface that does not exist" \
+	fails_with "none0" "$CLIENT" flood --to 10.99.0.2 --dev none0 --count 1
 rm -rf "$WORK"
 modprobe -r vhost_net
 finish

@@ -3,19 +3,25 @@
 #
 # The life of the modules, as the kernel counts their users.
 #
-#   vhost_net (ours, in updates/) --uses--> tuntap_ring --uses--> tun, tap
-#                                                |
-#   tuntap_ring_test --uses----------------------+
+#   vhost_net (in updates/) --uses--> tuntap_ring --uses--> tun, tap
+#                                          |
+#   tuntap_ring_test --uses----------------+
+#
+# QUICK=1  fewer rounds
 
 # shellcheck disable=SC2317 # functions that check calls
-# shellcheck source=tests/ktap.sh
-. ../ktap.sh
+# shellcheck source=tests/lib/ktap.sh
+. ../lib/ktap.sh
 
-ROUNDS=20
+ROUNDS=20 ALL_ROUNDS=3
+[ -z "${QUICK:-}" ] || ROUNDS=5 ALL_ROUNDS=1
 
 # fails COMMAND...: whether it does
 fails() {
-	! "$@"
+	! "$@" || {
+		echo "expected: another status than 0 of: $*"
+		return 1
+	}
 }
 
 is_loaded() {
@@ -35,35 +41,49 @@ load_and_unload() {
 }
 
 load_and_unload_all() {
-	for ((i = 0; i < 3; i++)); do
+	for ((i = 0; i < ALL_ROUNDS; i++)); do
 		modprobe vhost_net && is_loaded tuntap_ring || return
 		modprobe -r vhost_net && fails is_loaded vhost_net || return
 	done
 }
 
-refuses_unload() {
-	fails rmmod "$1" && is_loaded "$1"
+rejects_unload() {
+	expect_error 1 "rmmod: ERROR: Module $1 is in use" rmmod "$1" && is_loaded "$1"
 }
 
 pulls_in() {
 	modprobe "$1" && is_loaded "$2"
 }
 
+# uses USER MODULE
 uses() {
-	users "$2" | grep -qx "$1"
+	users "$2" | grep -qx "$1" || {
+		echo "expected: $1 among the users of $2, seen:" "$(users "$2")"
+		return 1
+	}
 }
 
 is_from_updates() {
-	[[ $(modinfo -n "$1") = */updates/* ]]
+	local file
+	file=$(modinfo -n "$1")
+	[[ $file = */updates/* ]] || {
+		echo "expected: a file below updates/, seen: $file"
+		return 1
+	}
 }
 
 unloads() {
 	rmmod "$1" && fails is_loaded "$1"
 }
 
-# The file says what the memory holds.
+# The file has the version that the memory has.
 same_build() {
-	[ "$(modinfo -F srcversion "$1")" = "$(cat "/sys/module/$1/srcversion")" ]
+	local file memory
+	file=$(modinfo -F srcversion "$1") memory=$(cat "/sys/module/$1/srcversion")
+	[ "$file" = "$memory" ] || {
+		echo "expected: srcversion $file as of the file, seen: $memory"
+		return 1
+	}
 }
 
 # takes PARAMETER=VALUE: loads with it, and unloads
@@ -71,9 +91,32 @@ takes() {
 	modprobe tuntap_ring "$1" && rmmod tuntap_ring
 }
 
-# refuses_value PARAMETER=VALUE: does not load with it, and says why
-refuses_value() {
-	fails modprobe tuntap_ring "$1" && dmesg | grep -qF "tuntap_ring: $1 is not"
+# logs TEXT COMMAND...: the command succeeds, and the kernel then logs a line with the text
+logs() {
+	local text=$1 before
+	shift
+	before=$(dmesg | wc -l)
+	"$@" || return
+	dmesg | tail -n +$((before + 1)) | grep -F "$text" || {
+		echo "expected: a line in the kernel log with: $text"
+		echo "seen: $(dmesg | tail -n +$((before + 1)))"
+		return 1
+	}
+}
+
+# does_not_load ERROR PARAMETER=VALUE: modprobe prints that error
+does_not_load() {
+	expect_error 1 "$1" modprobe tuntap_ring "$2" && fails is_loaded tuntap_ring
+}
+
+# rejects PARAMETER=VALUE: tuntap_ring does not load with it, and logs why
+rejects() {
+	logs "tuntap_ring: $1 is not" does_not_load "Invalid argument" "$1"
+}
+
+# rejected_by_kernel ERROR PARAMETER=VALUE: that type has no such value
+rejected_by_kernel() {
+	logs "tuntap_ring: \`${2#*=}' invalid for parameter \`${2%%=*}'" does_not_load "$1" "$2"
 }
 
 # What listens to its events does not keep the module, and does not outlive it.
@@ -84,15 +127,9 @@ unloads_while_traced() {
 	modprobe tuntap_ring && [ "$(cat $events/enable)" = 0 ] && unloads tuntap_ring
 }
 
-# refused_by_kernel PARAMETER=VALUE: it is no value of that type
-refused_by_kernel() {
-	fails modprobe tuntap_ring "$1" && fails is_loaded tuntap_ring &&
-		dmesg | grep -qF "tuntap_ring: \`${1#*=}' invalid for parameter \`${1%%=*}'"
-}
-
-# An unknown one is the kernel's to pass over, which says so.
+# The kernel passes over an unknown one, and logs that.
 passes_over() {
-	takes "$1" && dmesg | grep -qF "tuntap_ring: unknown parameter '${1%%=*}' ignored"
+	logs "tuntap_ring: unknown parameter '${1%%=*}' ignored" takes "$1"
 }
 
 # Set at load only: nothing in sysfs that could be written to.
@@ -103,36 +140,38 @@ no_parameter_in_sysfs() {
 		rmmod tuntap_ring
 }
 
+# The parts build on each other.
+run_alone "${RUN_ALONE:-tests/vm/run}" modules
 plan 29
-check "a user keeps tuntap_ring loaded" refuses_unload tuntap_ring
+check "tuntap_ring does not unload while tuntap_ring_test uses it" rejects_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
-check "its counters go with it" fails test -e /sys/kernel/debug/tuntap_ring
-check "its trace points go with it" fails test -e /sys/kernel/tracing/events/tuntap_ring
-check "it unloads while it is traced" unloads_while_traced
-check "$ROUNDS times loaded and unloaded" load_and_unload
+check "unloading tuntap_ring removes its counters" fails test -e /sys/kernel/debug/tuntap_ring
+check "unloading tuntap_ring removes its trace points" fails test -e /sys/kernel/tracing/events/tuntap_ring
+check "tuntap_ring unloads while it is traced" unloads_while_traced
+check "tuntap_ring loads and unloads again and again" load_and_unload
 for value in 1 100; do
-	check "wake_after=$value" takes "wake_after=$value"
+	check "accepts wake_after=$value" takes "wake_after=$value"
 done
-check "qdisc_on_sender=1" takes qdisc_on_sender=1
+check "accepts qdisc_on_sender=1" takes qdisc_on_sender=1
 for value in 0 101 255; do
-	check "wake_after=$value is refused" refuses_value "wake_after=$value"
+	check "rejects wake_after=$value with EINVAL" rejects "wake_after=$value"
 done
 for value in 256 -1 half; do
-	check "wake_after=$value is refused by the kernel" refused_by_kernel "wake_after=$value"
+	check "the kernel rejects wake_after=$value" rejected_by_kernel "" "wake_after=$value"
 done
 for value in 2 maybe; do
-	check "qdisc_on_sender=$value is refused by the kernel" refused_by_kernel "qdisc_on_sender=$value"
+	check "the kernel rejects qdisc_on_sender=$value" rejected_by_kernel "" "qdisc_on_sender=$value"
 done
-check "an unknown parameter is passed over" passes_over wake_before=1
+check "the kernel ignores an unknown parameter" passes_over wake_before=1
 check "no parameter can be written through sysfs" no_parameter_in_sysfs
-check "vhost_net is ours" is_from_updates vhost_net
+check "modprobe finds vhost_net in updates/" is_from_updates vhost_net
 check "vhost_net pulls tuntap_ring in" pulls_in vhost_net tuntap_ring
 check "vhost_net uses tuntap_ring" uses vhost_net tuntap_ring
 check "tuntap_ring uses tun" uses tuntap_ring tun
 check "tuntap_ring uses tap" uses tuntap_ring tap
-check "the loaded vhost_net is the file's" same_build vhost_net
-check "vhost_net keeps tuntap_ring loaded" refuses_unload tuntap_ring
-check "tuntap_ring keeps tun loaded" refuses_unload tun
-check "vhost_net and all it pulled in, 3 times" load_and_unload_all
+check "the loaded vhost_net is that of the file" same_build vhost_net
+check "tuntap_ring does not unload while vhost_net uses it" rejects_unload tuntap_ring
+check "tun does not unload while tuntap_ring uses it" rejects_unload tun
+check "vhost_net and all that it pulls in load and unload again and again" load_and_unload_all
 finish
