@@ -7,35 +7,48 @@
 #
 # and the same from tap1 to tap0. The rings are small and stop their queues, so that each side has to
 # wait for the next.
+#
+# QUICK=1  fewer packets
 
 # shellcheck disable=SC2317 # functions that check calls
-# shellcheck source=tests/ktap.sh
-. ../ktap.sh
+# shellcheck source=tests/lib/ktap.sh
+. ../lib/ktap.sh
+# shellcheck source=tests/lib/wait.sh
+. ../lib/wait.sh
 
 CLIENT=$PWD/../../build/tools/release/tuntap-client
 PACKETS=20000
+[ -z "${QUICK:-}" ] || PACKETS=4000
 WORK=$(mktemp -d)
+
+is_ready() { [ -s "$WORK/$1.ready" ] || ended "$2"; }
 
 # client NAME ARG...: in the background, until it is ready
 client() {
-	local name=$1
+	local name=$1 pid
 	shift
-	rm -f "$WORK/$name.json"
+	rm -f "$WORK/$name".{ready,json}
 	"$CLIENT" "$@" --ready "$WORK/$name.ready" --json "$WORK/$name.json" >"$WORK/$name.log" 2>&1 &
-	echo "$!" >"$WORK/$name.pid"
-	until [ -s "$WORK/$name.ready" ]; do
-		kill -0 "$!" || { cat "$WORK/$name.log"; return 1; }
-		sleep 0.02
-	done
+	pid=$!
+	echo "$pid" >"$WORK/$name.pid"
+	wait_until --moving "cpu_of $pid" is_ready "$name" "$pid" || return
+	[ -s "$WORK/$name.ready" ] || {
+		cat "$WORK/$name.log"
+		return 1
+	}
 }
 
-# ended NAME FILTER VALUE: ends it, and says whether its result is so; it has none if it failed
-ended() {
-	local pid
+# ends NAME FILTER VALUE: ends it, and checks that its result has that value; it has none if it failed
+ends() {
+	local pid seen
 	pid=$(cat "$WORK/$1.pid")
-	kill -TERM "$pid" && timeout 30 tail --pid="$pid" -f /dev/null || return
-	cat "$WORK/$1.log"
-	[ "$(jq -c "$2" "$WORK/$1.json")" = "$3" ]
+	kill -TERM "$pid" && wait_until --moving "cpu_of $pid" ended "$pid" || return
+	seen=$(jq -c "$2" "$WORK/$1.json")
+	[ "$seen" = "$3" ] || {
+		echo "expected: $2 = $3, seen: $seen"
+		cat "$WORK/$1.log"
+		return 1
+	}
 }
 
 # A queue that holds all packets and drops none.
@@ -48,26 +61,34 @@ set_up() {
 	for tap in tap0 tap1; do
 		ip address replace "10.99.${tap#tap}.1/24" dev "$tap"
 		ip neighbour replace "10.99.${tap#tap}.2" lladdr 02:00:00:00:00:02 dev "$tap" nud permanent
-		# Anew, for a tap2 that is another one each time.
+		# Again, for a tap2 that is another one each time.
 		tc qdisc del dev "$tap" clsact 2>/dev/null || true
 		tc qdisc add dev "$tap" clsact
 		tc filter add dev "$tap" ingress matchall action mirred egress redirect dev tap2
 	done
 }
 
-# goes FROM: whether all packets that are sent into that tap come out at the other
-goes() {
+# What was taken off the last ring.
+arrived() { cat /sys/class/net/tap2/statistics/tx_packets; }
+all_arrived() { [ "$(arrived)" -ge "$PACKETS" ]; }
+
+# passes FROM: whether all packets that are sent into that tap come out at the other
+passes() {
 	client receive receive --tap tap2 --backpressure && set_up || return
 	"$CLIENT" flood --to "10.99.${1#tap}.2" --dev "$1" --count "$PACKETS" || return
-	ended receive '[.received, .gaps, .reorders, .duplicates, .leftover]' "[$PACKETS,0,0,0,0]"
+	wait_until --moving arrived all_arrived || echo "seen: $(arrived) of $PACKETS packets"
+	ends receive '[.received, .gaps, .reorders, .duplicates, .leftover]' "[$PACKETS,0,0,0,0]"
 }
 
 modprobe vhost_net
+# The parts build on each other.
+run_alone "${RUN_ALONE:-tests/vm/run}" forward
 plan 4
-check "two taps are attached" client forward forward --tap tap0 --tap tap1 --backpressure \
+check "tuntap-client forward attaches two taps" client forward forward --tap tap0 --tap tap1 --backpressure \
 	--ring-size 64
-check "all packets go from the first tap to the second" goes tap0
-check "all packets go from the second tap to the first" goes tap1
-check "both ways are counted" ended forward '[.there.frames, .back.frames]' "[$PACKETS,$PACKETS]"
+check "all packets pass from the first tap to the second, once and in order" passes tap0
+check "all packets pass from the second tap to the first, once and in order" passes tap1
+check "tuntap-client forward counts both ways" ends forward '[.there.frames, .back.frames]' "[$PACKETS,$PACKETS]"
 modprobe -r vhost_net
+rm -rf "$WORK"
 finish

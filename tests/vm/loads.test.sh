@@ -8,19 +8,23 @@
 #
 # usage: loads.test.sh [TUNTAP_RING.KO VHOST_NET.KO]    these, or those that modprobe finds
 #
-# ROUNDS=         how often (default 100)
-# LEAKS=later     somebody else has kmemleak look for them, when all is over
+# ROUNDS=         how often (default 100; with QUICK=1 20)
+# LEAKS=later     the caller has kmemleak look for them, when all is over
 # TRAFFIC_EVERY=  which of these have traffic (default: each 20th)
 
 # shellcheck disable=SC2317 # functions that check calls
-# shellcheck source=tests/ktap.sh
-. /src/tests/ktap.sh
+# A machine without udev does not have it.
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+# shellcheck source=tests/lib/ktap.sh
+. /src/tests/lib/ktap.sh
+# shellcheck source=tests/lib/wait.sh
+. /src/tests/lib/wait.sh
 # shellcheck source=tests/kmemleak.sh
 . /src/tests/kmemleak.sh
 # shellcheck source=scripts/vhost.sh
 . /src/scripts/vhost.sh
 
-ROUNDS=${ROUNDS:-100} TRAFFIC_EVERY=${TRAFFIC_EVERY:-20}
+ROUNDS=${ROUNDS:-$([ -z "${QUICK:-}" ] && echo 100 || echo 20)} TRAFFIC_EVERY=${TRAFFIC_EVERY:-20}
 PACKETS=500
 CLIENT=/src/build/tools/release/tuntap-client
 MODULES=("$@")
@@ -38,9 +42,14 @@ load() {
 	fi
 }
 
+# What was taken off the ring.
+arrived() { cat /sys/class/net/tap0/statistics/tx_packets; }
+all_arrived() { [ "$(arrived)" -ge "$PACKETS" ]; }
+is_ready() { [ -s "$WORK/ready" ] || ended "$1"; }
+
 # Numbered packets through a tap of its own, all of which arrive.
 traffic() {
-	local client
+	local client seen
 	rm -f "$WORK"/{ready,json}
 	ip tuntap add dev tap0 mode tap vnet_hdr || return
 	sysctl -q net.ipv6.conf.tap0.disable_ipv6=1
@@ -49,21 +58,23 @@ traffic() {
 		tc qdisc replace dev tap0 root pfifo limit "$PACKETS" || return
 	"$CLIENT" receive --tap tap0 --backpressure --ready "$WORK/ready" --json "$WORK/json" &
 	client=$!
-	until [ -s "$WORK/ready" ]; do
-		kill -0 "$client" || return
-		sleep 0.02
-	done
+	wait_until --moving "cpu_of $client" is_ready "$client" && [ -s "$WORK/ready" ] || return
 	"$CLIENT" flood --to 10.99.0.2 --dev tap0 --count "$PACKETS" || return
+	wait_until --moving arrived all_arrived || echo "seen: $(arrived) of $PACKETS packets"
 	kill -TERM "$client" && wait "$client" && ip link del tap0 || return
-	[ "$(jq -c '[.received, .gaps, .reorders, .duplicates]' "$WORK/json")" = "[$PACKETS,0,0,0]" ] &&
-		[ "$(counter entries)" -ge "$PACKETS" ]
+	seen=$(jq -c '[.received, .gaps, .reorders, .duplicates]' "$WORK/json")
+	if [ "$seen" != "[$PACKETS,0,0,0]" ] || [ "$(counter entries)" -lt "$PACKETS" ]; then
+		echo "expected: received, gaps, reorders, duplicates = $PACKETS,0,0,0, and as many entries"
+		echo "seen: $seen, entries $(counter entries)"
+		return 1
+	fi
 }
 
 # once NUMBER: every other one has tuntap_ring only; while vhost_net is loaded, tuntap_ring stays
 once() {
 	if [ $(($1 % TRAFFIC_EVERY)) = 0 ] || [ $(($1 % 2)) = 0 ]; then
 		load_vhost ours "${MODULES[@]}" || return
-		! rmmod tuntap_ring 2>/dev/null || { echo "unloaded under vhost_net"; return 1; }
+		expect_error 1 "in use" rmmod tuntap_ring || return
 		[ $(($1 % TRAFFIC_EVERY)) != 0 ] || traffic || return
 		rmmod vhost_net || return
 	else
@@ -107,22 +118,35 @@ grew() {
 	echo $((after - before))
 }
 
-# no_more_than KIND MOST: has been added; what goes by RCU or a work queue may take its time
-no_more_than() {
-	for _ in {1..50}; do
-		[ "$(grew "$1")" -gt "$2" ] || return 0
-		sleep 0.2
+# is_at_most KIND MOST: has been added
+is_at_most() {
+	local growth
+	growth=$(grew "$1" 2>/dev/null)
+	((growth >= least)) || least=$growth
+	[ "$growth" -le "$2" ] || {
 		note after
-	done 2>/dev/null
-	grew "$1"
-	return 1
+		return 1
+	}
+}
+least_growth() { echo "$least"; }
+
+# no_more_than KIND MOST: has been added. What RCU or a work queue frees may take its time: the smallest
+# growth that was seen becomes smaller until all of it is freed.
+no_more_than() {
+	local least
+	least=$(grew "$1" 2>/dev/null)
+	wait_until --moving least_growth is_at_most "$1" "$2" || {
+		echo "expected: $1 grows by $2 at most"
+		grew "$1"
+		return 1
+	}
 }
 
 no_growth() { no_more_than slab "$SLACK_KIB" && no_more_than vmalloc "$SLACK_KIB"; }
 
-# nothing_of WHERE: has the module's name
+# nothing_of FILE...: has the module's name
 nothing_of() {
-	[ -e "$1" ] && ! grep -rIsl -e tuntap_ring "$@"
+	[ -e "$1" ] && ! grep -rIs -e tuntap_ring "$@"
 }
 
 no_files() {
@@ -143,27 +167,35 @@ traces=0
 [ ! -e "$TRACING/available_events" ] || traces=1
 leaks=1
 [ "${LEAKS:-}" != later ] || leaks=0
+# The parts build on each other.
+if [ ${#MODULES[@]} = 0 ]; then
+	run_alone "${RUN_ALONE:-tests/vm/run}" loads
+else
+	run_alone tests/loads/run
+fi
 plan $((7 + leaks + traces))
 # What the first ones take stays: caches, and the memory of drivers that are used.
-check "the first rounds" rounds 1 "$TRAFFIC_EVERY"
+check "modules load and unload, with traffic in one round" rounds 1 "$TRAFFIC_EVERY"
 note before
-check "$ROUNDS rounds, each ${TRAFFIC_EVERY}th with traffic" rounds 1 "$ROUNDS"
+check "modules load and unload again and again, some rounds with traffic" rounds 1 "$ROUNDS"
 note after
-check "no file is left in /sys, debugfs, tracefs" no_files
-check "no symbol is left" nothing_of /proc/kallsyms
-[ "$traces" = 0 ] || check "no trace event is left" nothing_of "$TRACING/available_events" "$TRACING/kprobe_events"
-check "no module is left" nothing_of /proc/modules
-check "no memory is left under the module's name" nothing_of /proc/vmallocinfo
-check "memory areas do not grow in number" no_more_than areas $((ROUNDS / 4))
+check "no file of tuntap_ring stays in /sys, debugfs, tracefs" no_files
+check "no symbol of tuntap_ring stays" nothing_of /proc/kallsyms
+[ "$traces" = 0 ] || check "no trace event of tuntap_ring stays" nothing_of "$TRACING/available_events" \
+	"$TRACING/kprobe_events"
+check "no module stays that is or uses tuntap_ring" nothing_of /proc/modules
+check "no memory area of tuntap_ring stays" nothing_of /proc/vmallocinfo
+check "the number of memory areas does not grow" no_more_than areas $((ROUNDS / 4))
 if [ "$leaks" = 0 ]; then
 	echo "# leaks are looked for later"
 elif [ -w "$KMEMLEAK" ]; then
-	check "nothing leaks" no_leaks
+	check "kmemleak finds no leak" no_leaks
 else
 	check "neither slabs nor vmalloc grow" no_growth
 fi
+echo "# $ROUNDS rounds, each ${TRAFFIC_EVERY}th with traffic"
 for kind in areas vmalloc slab; do
-	grew "$kind" 2>&1 >/dev/null | sed 's/^/# /'
+	grew "$kind" 2>&1 >/dev/null | ktap_diagnostic
 done
 rm -rf "$WORK"
 [ ! -w /sys/kernel/rcu_expedited ] || echo 0 >/sys/kernel/rcu_expedited
