@@ -29,6 +29,7 @@ PACKETS=500
 CLIENT=/src/build/tools/release/tuntap-client
 MODULES=("$@")
 WORK=$(mktemp -d)
+exec {progress}>&1
 # What may differ by chance, such as pages of caches that grow, and a KiB a round: less than that is
 # kmemleak's to find. That and KASAN keep memory of their own for what there is and was, so where kmemleak
 # is it finds all.
@@ -89,6 +90,8 @@ rounds() {
 	local i
 	for ((i = $1; i <= $2; i++)); do
 		once "$i" || { echo "in round $i"; return 1; }
+		# A run that prints nothing for long is taken for one that hangs.
+		((i % 100 != 0)) || echo "# $i rounds" >&"$progress"
 	done
 }
 
