@@ -201,6 +201,16 @@ static int load_program(enum bpf_prog_type type, const struct bpf_insn *program,
 	return fd;
 }
 
+void tun_steer(int fd, const struct bpf_insn *program, size_t length)
+{
+	int steering = load_program(BPF_PROG_TYPE_SOCKET_FILTER, program,
+				    length);
+
+	if (ioctl(fd, TUNSETSTEERINGEBPF, &steering))
+		fail_errno("TUNSETSTEERINGEBPF");
+	close(steering);
+}
+
 void tun_steer_by_mark(int fd)
 {
 	static const struct bpf_insn program[] = {
@@ -212,12 +222,8 @@ void tun_steer_by_mark(int fd)
 		},
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	int steering = load_program(BPF_PROG_TYPE_SOCKET_FILTER, program,
-				    ARRAY_SIZE(program));
 
-	if (ioctl(fd, TUNSETSTEERINGEBPF, &steering))
-		fail_errno("TUNSETSTEERINGEBPF");
-	close(steering);
+	tun_steer(fd, program, ARRAY_SIZE(program));
 }
 
 void xdp_redirect(const char *device, const char *to)

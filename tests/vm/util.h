@@ -87,6 +87,10 @@ int tun_create(const char *device, int flags, unsigned int size);
 /* Detaches the file from its queue, or attaches it again. */
 void tun_set_queue(int fd, bool attach);
 
+/* Packets go to the queue that a socket filter returns. */
+struct bpf_insn;
+void tun_steer(int fd, const struct bpf_insn *program, size_t length);
+
 /* Packets go to the queue that their mark names. */
 void tun_steer_by_mark(int fd);
 
