@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Backpressure: a flood through one queue, for rings of all kinds of sizes, and clients that are fast,
-# slow, or stop and go on. And once more with a consumer that is interrupted just before it looks at the
-# queue, again and again, as an interrupt or the host may do to it.
+# Backpressure: a flood through one queue, for rings of all kinds of sizes, and clients that are fast, slow,
+# or stop and go on. Each client waits until the queue has been stopped. Then the same with a consumer that is
+# interrupted just before it checks the queue, as an interrupt or the host may do to it.
 #
 #    +------------------------- network namespace -------------------------+
 #    |                                                                     |
@@ -12,49 +12,91 @@
 #    |             └─────────┴──────── wake ◀─────┘                        |
 #    +---------------------------------------------------------------------+
 #
-# SELFTESTS_RINGS=LIST is which rings, SELFTESTS_INTERRUPTED=LIST those of the interrupted consumer.
+# Parts: watch; N-fast, N-slow, N-stopping, N-interrupted, for a ring of N slots.
+#
+# SELFTESTS_RINGS=LIST are the rings, SELFTESTS_INTERRUPTED=LIST those with an interrupted consumer.
 
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 read -ra RINGS <<<"${SELFTESTS_RINGS-1 2 3 15 16 17 31 32 100 1000 10000}"
 CLIENTS=(fast slow stopping)
-# Of the client's own: small, so that it is the tap's ring that fills.
+# The client's own queue: small, so that it is the tap's ring that fills.
 VIRTQUEUE=64
 INTERRUPTED=()
 
 # flow SLOTS CLIENT: what that client gets of a flood
 flow() {
-	local slots=$1 options=()
-	[ "$2" != slow ] || options=(--delay 2000)
+	local slots=$1 kind=$2 options=() limit=() more
+	[ "$kind" != slow ] || options=(--delay 2000)
+	case $kind in
+	# Once more around the ring, at least. A slow client gets one packet at a time from a ring of one slot.
+	fast) more=$((slots + 1000)) ;;
+	slow) more=$((slots + 200)) ;;
+	esac
+	[ "$kind" = stopping ] || limit=(--count "$(($(enough_to_stop "$slots" "$VIRTQUEUE") + $(packets "$more")))")
 	make_tap "$slots" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" "${options[@]}" &&
-		start_watch || return
-	if [ "$2" != stopping ]; then
-		start_flood --count "$(packets $((2 * slots + 3000)))" && wait_for_flood || return
-	else
-		start_flood
-		for _ in 1 2 3; do
-			ask pause && until_queue stopped && ask resume && until_queue running || return
+		start_watch && ask pause && start_flood "${limit[@]}" && until_stopped 0 && ask resume || return
+	if [ "$kind" = stopping ]; then
+		for _ in 1 2; do
+			until_woken "$slots" "$VIRTQUEUE" && ask pause && until_stopped 0 && ask resume || return
 		done
-		end_flood || return
+		until_woken "$slots" "$VIRTQUEUE" && end_flood || return
+	else
+		wait_for_flood || return
 	fi
 	settle
 }
 
-# interrupted_flow SLOTS: at a rate that the ring fills by while the consumer is interrupted, and else not
+# interrupted_flow SLOTS: at a rate that fills the ring while the consumer is interrupted
 interrupted_flow() {
 	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_interrupts &&
-		start_flood --rate 2000 --batch 1 && wait_for "$((10 * SECOND))" is_over && end_flood && settle
+		start_flood --rate 2000 --batch 1 && wait_until --moving traffic ended "$watch" && end_watch &&
+		end_flood && settle
 }
-is_over() { ! kill -0 "$watch" 2>/dev/null; }
+
+# stall: stops the queue by hand, beside an empty ring, so that nothing wakes it
+stall() {
+	make_tap 17 && start_client --tap "$TAP" --backpressure && start_watch && "$RING" stop "$TAP" 0 &&
+		start_flood && wait_until stall_found && end_watch
+}
+is_found() {
+	echo "expected: stalled for some ms, seen: ${longest_stall:-0} ms"
+	((${longest_stall:-0} > 0))
+}
 
 none_while_full() {
-	((${interrupted:-0} > 0)) || return "$NOT_SEEN"
+	((${interrupted:-0} > 0)) || { not_seen; return; }
 	account "wakes > 0 && wakes_while_full == 0" \
 		"\$wakes_while_full of \$wakes wakes with the ring full, which was filled in \$interrupted interrupts"
 }
 
-# It takes an fprobe. (A ring of one slot that is not full is dry: there the consumer has nothing to be
+check_watch() {
+	run stall
+	common "a queue that is stopped by hand beside an empty ring is found" is_found
+	kill_all
+	remove_tap
+}
+
+check_flow() {
+	local name="ring of $1, $2 client"
+	run flow "$@"
+	common "$name: each packet arrives once, in order" conserved
+	common "$name: the queue is never stopped beside an empty ring" never_stalled
+	tuntap_ring_only "$name: no packet is dropped at the device" no_device_drops
+	remove_tap
+}
+
+check_interrupted() {
+	local name="ring of $1, interrupted consumer"
+	run interrupted_flow "$1"
+	common "$name: each packet arrives once, in order, or is dropped at the device" conserved "stalled == 0"
+	tuntap_ring_only "$name: no packet is dropped at the device" no_device_drops
+	tuntap_ring_only "$name: the queue is not woken while the ring is full" none_while_full
+	remove_tap
+}
+
+# Requires an fprobe. (A ring of one slot that is not full is empty: there the consumer has nothing to be
 # interrupted in.)
 if grep -q ' register_fprobe$' /proc/kallsyms; then
 	read -ra INTERRUPTED <<<"${SELFTESTS_INTERRUPTED-2 3 16 32 100}"
@@ -62,25 +104,13 @@ else
 	on_target fprobe
 fi
 
-plan $((${#RINGS[@]} * ${#CLIENTS[@]} * 3 + ${#INTERRUPTED[@]} * 3))
+part watch 1 check_watch
 for slots in "${RINGS[@]}"; do
 	for kind in "${CLIENTS[@]}"; do
-		name="ring $slots, client $kind"
-		run flow "$slots" "$kind"
-		# A client that is fast may leave the ring no time to fill.
-		both "$name: each packet arrives once, in order, within a second" conserved \
-			"(stopped > 0 || $([ "$kind" = fast ] && echo 1 || echo 0))"
-		both "$name: the queue is never stopped beside a dry ring" never_stalled
-		promise "$name: none is dropped at the device" no_device_drops
-		remove_tap
+		part "$slots-$kind" 3 check_flow "$slots" "$kind"
 	done
 done
 for slots in "${INTERRUPTED[@]}"; do
-	name="ring $slots, interrupted consumer"
-	run interrupted_flow "$slots"
-	both "$name: each packet arrives once, in order, or is dropped at the device" conserved
-	promise "$name: none is dropped at the device" no_device_drops
-	promise "$name: the queue is not woken while the ring is full" none_while_full
-	remove_tap
+	part "$slots-interrupted" 3 check_interrupted "$slots"
 done
-finish
+run_parts

@@ -1,37 +1,43 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the selftests share. To be sourced, in a guest. A test plans, checks and finishes:
+# What the selftests share. To be sourced, in a guest, by a script whose arguments choose parts of it:
 #
-#    plan N
-#    both NAME COMMAND...       what stock and ours must do: where it does not hold, the test fails
-#    promise NAME COMMAND...    what ours promises beyond: with stock an expected failure
-#    finish
+#    part NAME N COMMAND...            declares a part: a command that runs N checks
+#    common NAME COMMAND...            a check that holds for any consumer
+#    tuntap_ring_only NAME COMMAND...  a check of what the in-kernel vhost_net does not do: an expected
+#                                      failure there
+#    run_parts                         runs those parts that the arguments choose, which are patterns
+#                                      (default: all), and prints a KTAP document
 #
-# A command says by its status whether it holds, and prints what was seen. Each check leaves a line in
-# /tmp/results/selftests-CONSUMER.txt: name, consumer, `holds` or `falls short`, and what was seen.
+# A command returns whether the check holds, and prints what was expected and seen, in the last line a figure.
+# Each check leaves a line in /tmp/results/selftests-CONSUMER.txt: name, consumer, `holds` or `falls short`,
+# and that figure.
+#
+# No check depends on how fast the machine is: what a check is about is brought about, and a wait ends only
+# when nothing moves any more.
 #
 # From the environment:
 #
-#    CONSUMER=stock|ours        whose vhost_net (default: ours)
-#    SELFTESTS_KERNEL=          its name, if it is not the target
-#    SELFTESTS_PERCENT=100      of the packets, for a kernel that is slow; and what is done again and again
-#                               is done once then
-#    SELFTESTS_PATIENCE=5       a second is that long: on a machine without KVM all takes its time
-#    SELFTESTS_OURS=            our tuntap_ring.ko and vhost_net.ko where modprobe doesn't find them
+#    CONSUMER=stock|ours        the in-kernel vhost_net, or tuntap_ring (default: ours)
+#    SELFTESTS_KERNEL=          the kernel's name, if it is not the target kernel
+#    SELFTESTS_PERCENT=100      of the packets, for a kernel that is slow; and what is repeated is done once
+#    SELFTESTS_OURS=            tuntap_ring.ko and vhost_net.ko, where modprobe doesn't find them
 #    SELFTESTS_MODULE=          tuntap_ring_test.ko, if not that of the target kernel
+#    PATIENCE=300               seconds without progress after which a wait fails
 
-BUILT=/src/build/tests-selftests
-CLIENT=/src/build/tools/release/tuntap-client
+TOP=/src
+BUILT=$TOP/build/tests-selftests
+CLIENT=$TOP/build/tools/release/tuntap-client
 RING=$BUILT/ring
 RESULTS=/tmp/results
 TEST=$(basename "$0" .sh)
 
 CONSUMER=${CONSUMER:-ours}
+CONSUMER_NAME=tuntap_ring
+[ "$CONSUMER" = ours ] || CONSUMER_NAME='in-kernel vhost_net'
 PERCENT=${SELFTESTS_PERCENT:-100}
-PATIENCE=${SELFTESTS_PATIENCE:-5}
-SECOND=$((1000 * PATIENCE)) # in ms, as the kernel's helpers take it
-# How often a thing is done that is done again and again.
+# How often a thing is done that is repeated.
 # shellcheck disable=SC2034 # used by those that source this
 REPEATS=({1..3})
 # shellcheck disable=SC2034
@@ -40,30 +46,29 @@ SEEN=$RESULTS/selftests-${SELFTESTS_KERNEL:+$SELFTESTS_KERNEL-}$CONSUMER.txt
 
 TAP=tap0 GUEST=10.99.0.2 GUEST_MAC=02:00:00:00:00:02 HOST=10.99.0.1
 STATISTICS=/sys/class/net/$TAP/statistics
+# vhost takes so many packets off a ring at once, before it has buffers for them.
+VHOST_BATCH=64
 
-# shellcheck source=/dev/null
-. "$BUILT/kselftest/ktap_helpers.sh"
+# shellcheck source=tests/lib/ktap.sh
+. "$TOP/tests/lib/ktap.sh"
+# shellcheck source=tests/lib/wait.sh
+. "$TOP/tests/lib/wait.sh"
+# shellcheck disable=SC2034 # net/lib.sh waits so long for a namespace to go
+WAIT_TIMEOUT=$PATIENCE
 # shellcheck source=/dev/null
 . "$BUILT/net/lib.sh"
 # shellcheck source=scripts/vhost.sh
-. /src/scripts/vhost.sh
+. "$TOP/scripts/vhost.sh"
 
-# Of the kernel's helpers, what runs at each turn of a loop: without a process of its own, of which each
-# takes its time in a virtual machine.
-timestamp_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
-rest() { read -rt "$1" -u "$NEVER"; }
-
-# wait_for MS COMMAND...: until it succeeds, or for so long
-wait_for() { loopy_wait 'rest 0.01' "$@" >/dev/null; }
-
-# on_target WHAT: what another kernel may lack the target has
+# on_target WHAT: fails on the target kernel, which has it
 on_target() {
 	[ -n "${SELFTESTS_KERNEL:-}" ] || give_up "this kernel has no $1"
 }
 
-# give_up REASON...: the rest of the plan is missing, so the run has failed
+# give_up REASON...
 give_up() {
-	ktap_exit_fail_msg "$*"
+	echo "Bail out! $*"
+	exit 1
 }
 
 # All of a test runs in a network namespace, which goes at its end with all that is in it.
@@ -71,14 +76,14 @@ if [ -z "${SELFTESTS_NS:-}" ]; then
 	NS=''
 	trap cleanup_all_ns EXIT
 	setup_ns NS || give_up "cannot make a network namespace"
-	SELFTESTS_NS=$NS ip netns exec "$NS" bash "$0"
+	SELFTESTS_NS=$NS ip netns exec "$NS" bash "$0" "$@"
 	exit
 fi
 WORK=$(mktemp -d)
-mkfifo "$WORK"/{never,watch,to,from}
-exec {NEVER}<>"$WORK/never" {FROM_WATCH}<>"$WORK/watch" {TO_CLIENT}<>"$WORK/to" {FROM_CLIENT}<>"$WORK/from"
+mkfifo "$WORK"/{watch,to,from}
+exec {FROM_WATCH}<>"$WORK/watch" {TO_CLIENT}<>"$WORK/to" {FROM_CLIENT}<>"$WORK/from"
 client='' flood='' watch=''
-# Who sends, and through what.
+# The program that sends, and the device it sends through.
 SENDER=("$CLIENT") FROM=$TAP
 
 kill_all() {
@@ -96,57 +101,95 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# plan N: and what all of them need
-plan() {
+[ "$CONSUMER" = stock ] || [ "$CONSUMER" = ours ] || give_up "CONSUMER is stock or ours"
+
+declare -A part_checks part_command
+parts=() patterns=("$@")
+[ $# != 0 ] || patterns=('*')
+
+# part NAME N COMMAND...
+part() {
+	local pattern
+	for pattern in "${patterns[@]}"; do
+		# shellcheck disable=SC2053 # a pattern
+		if [[ $1 = $pattern ]]; then
+			parts+=("$1")
+			part_checks[$1]=$2
+			part_command[$1]=${*:3}
+			return
+		fi
+	done
+}
+
+run_parts() {
+	local checks=0 start
+	[ ${#parts[@]} != 0 ] || give_up "$TEST has no part ${patterns[*]}"
+	for part in "${parts[@]}"; do
+		checks=$((checks + part_checks[$part]))
+	done
+	plan "$checks"
+	load
+	for part in "${parts[@]}"; do
+		if [ -n "${SELFTESTS_KERNEL:-}" ]; then
+			run_alone "tests/$SELFTESTS_KERNEL/run" selftests
+		else
+			run_alone "CONSUMER=$CONSUMER" "${RUN_ALONE:-tests/vm/run}" "$TEST.$part"
+		fi
+		echo "# $part"
+		start=${EPOCHREALTIME/./}
+		# shellcheck disable=SC2086 # words
+		${part_command[$part]}
+		echo "# $part: $(((${EPOCHREALTIME/./} - start) / 1000)) ms"
+	done
+	# Of a check that has run before, the last result counts.
+	tac "$SEEN" | awk -F '\t' '!seen[$1]++' | tac >"$WORK/seen" && cp "$WORK/seen" "$SEEN"
+	finish
+}
+
+# Loads the modules, with the parameters that they have by default.
+load() {
 	local scope
-	ktap_print_header
-	ktap_set_plan "$1"
-	[ "$CONSUMER" = stock ] || [ "$CONSUMER" = ours ] || give_up "CONSUMER is stock or ours"
-	[ ! -e "$SEEN" ] || sed -i "/^$TEST: /d" "$SEEN"
-	# Anew, with the parameters that it has by default.
+	[ ! -e "$SEEN" ] || [ "${patterns[*]}" != '*' ] || sed -i "/^$TEST: /d" "$SEEN"
 	rmmod tuntap_ring_test 2>/dev/null
 	# shellcheck disable=SC2086 # a list
 	load_vhost "$CONSUMER" ${SELFTESTS_OURS:-} || give_up "cannot load the vhost_net of $CONSUMER"
-	# The test module takes our exports, whoever calls them.
+	# The test module needs the exports of tuntap_ring, with either consumer.
 	[ -e /sys/module/tuntap_ring ] || modprobe tuntap_ring 2>/dev/null ||
 		insmod "${SELFTESTS_OURS%% *}"
-	insmod "${SELFTESTS_MODULE:-/src/build/tests-vm/tuntap_ring_test.ko}" ||
+	insmod "${SELFTESTS_MODULE:-$TOP/build/tests-vm/tuntap_ring_test.ko}" ||
 		give_up "cannot load tuntap_ring_test"
-	# Nobody speaks unasked.
+	# Without IPv6 the kernel sends nothing of its own.
 	for scope in all default; do
 		scope=/proc/sys/net/ipv6/conf/$scope/disable_ipv6
 		[ ! -e "$scope" ] || echo 1 >"$scope"
 	done
 }
 
-# What a command ends with if there was nothing to see. That nobody expects.
+# What a check returns if there was nothing to see, which fails with any consumer.
 NOT_SEEN=2
-
-both() { judge both "$@"; }
-promise() { judge ours "$@"; }
-
-# judge both|ours NAME COMMAND...
-judge() {
-	local whose=$1 name=$2 seen verdict=holds figure
-	shift 2
-	seen=$("$@" 2>&1) || { [ $? = "$NOT_SEEN" ] && whose=both; verdict='falls short'; }
-	figure=${seen##*$'\n'}
-	printf '%s: %s\t%s\t%s\t%s\n' "$TEST" "$name" "$CONSUMER" "$verdict" "$figure" >>"$SEEN"
-	if [ "$verdict" = holds ]; then
-		ktap_test_pass "$name"
-	elif [ "$whose" = ours ] && [ "$CONSUMER" = stock ]; then
-		# As ktap_test_xfail(), and with what was seen.
-		__ktap_test ok "$name" "XFAIL $figure"
-		KTAP_CNT_XFAIL=$((KTAP_CNT_XFAIL + 1))
-	else
-		printf '%s\n' "$seen" | tail -n 40 | sed 's/^/# /'
-		ktap_test_fail "$name"
-	fi
+not_seen() {
+	echo "seen: nothing, as the run failed"
+	return "$NOT_SEEN"
 }
 
-# finish: also of the script
-finish() {
-	ktap_finished
+common() { judge common "$@"; }
+tuntap_ring_only() { judge tuntap_ring_only "$@"; }
+
+# judge common|tuntap_ring_only NAME COMMAND...
+judge() {
+	local kind=$1 name=$2 full seen verdict=holds figure
+	shift 2
+	seen=$("$@" 2>&1) || { [ $? = "$NOT_SEEN" ] && kind=common; verdict='falls short'; }
+	figure=${seen##*$'\n'}
+	printf '%s: %s\t%s\t%s\t%s\n' "$TEST" "$name" "$CONSUMER" "$verdict" "$figure" >>"$SEEN"
+	full="$TEST, $CONSUMER_NAME: $name"
+	if [ "$verdict" = holds ]; then
+		ktap_pass "$full"
+	elif [ "$kind" = tuntap_ring_only ] && [ "$CONSUMER" = stock ]; then
+		ktap_pass "$full" "XFAIL $figure"
+	else
+		ktap_fail "$full" "$(tail -n 40 <<<"$seen")"
+	fi
 }
 
 # packets N: as many as this machine is to send
@@ -179,73 +222,94 @@ set_qdisc() {
 # start_client OPTION...: of `receive`, which then waits for commands
 start_client() {
 	rm -f "$WORK/client.json"
-	# What one that was killed has not read or said.
+	# What a client that was killed has not read or answered.
 	while read -rt 0.001 -u "$TO_CLIENT" || read -rt 0.001 -u "$FROM_CLIENT"; do :; done
-	"$CLIENT" receive --control --idle 100 --json "$WORK/client.json" "$@" \
+	"$CLIENT" receive --control --idle 10 --json "$WORK/client.json" "$@" \
 		<"$WORK/to" >"$WORK/from" 2>"$WORK/client.log" &
 	client=$!
 	ask status || { cat "$WORK/client.log"; return 1; }
 }
 
-# ask COMMAND: a line to the client, its answer goes into the variable answer
-ask() {
-	local second part
-	answer=''
-	echo "$*" >&"$TO_CLIENT"
-	for ((second = 0; second < 10 * PATIENCE; second++)); do
-		# Of a line that is not whole yet, it keeps what there is.
-		if read -rt 1 -u "$FROM_CLIENT" part; then
-			answer+=$part
-			[[ $answer = ok* ]] || echo "client: $*: $answer"
-			[[ $answer = ok* ]]
-			return
-		fi
-		answer+=$part
-		kill -0 "$client" 2>/dev/null || break
-	done
-	echo "client: $*: no answer"
-	return 1
+# read_line FD PID: the next line of that process, into REPLY
+read_line() {
+	line=''
+	wait_until --moving "cpu_of $2" read_part "$1" "$2" || return
+	REPLY=$line
+}
+# Of a line that is not whole yet, read keeps what there is.
+read_part() {
+	local part='' whole=0
+	read -rt 1 -u "$1" part || whole=1
+	line+=$part
+	[ "$whole" = 0 ] || ended "$2"
 }
 
-# end_client: drains, then tells what came
+# ask COMMAND: sends a line to the client; its answer is in the variable answer
+ask() {
+	echo "$*" >&"$TO_CLIENT"
+	read_line "$FROM_CLIENT" "$client"
+	answer=$REPLY
+	[[ $answer = ok* ]] || echo "client: $*: ${answer:-no answer}"
+	[[ $answer = ok* ]]
+}
+
+# end_client: the client drains, and writes what came
 end_client() {
 	local pid=$client
-	ask quit && client='' && wait "$pid" && return
+	ask quit && client='' && wait_until --moving "cpu_of $pid" ended "$pid" && wait "$pid" && return
 	cat "$WORK/client.log"
 	return 1
 }
 
-# Of the client's rings.
+# For the client's rings.
 start_watch() { start_ring watch; }
 start_interrupts() { start_ring interrupt; }
 
 # start_ring COMMAND
 start_ring() {
-	local line=''
 	"$RING" "$1" "$client" "$TAP" >"$WORK/watch" &
 	watch=$!
-	read -rt "$((10 * PATIENCE))" -u "$FROM_WATCH" line
-	[ "$line" = watching ] || { echo "$line"; return 1; }
+	read_line "$FROM_WATCH" "$watch"
+	[ "$REPLY" = watching ] || { echo "$REPLY"; return 1; }
 }
 
-# end_watch: the longest stall is of all watches of a run
+# end_watch: of all watches of a run the longest stall is kept
 end_watch() {
 	local pid=$watch line=''
 	watch=''
-	# One that has interrupted enough has ended by itself.
+	# One that has interrupted enough, or found a stall, has ended by itself.
 	kill -TERM "$pid" 2>/dev/null
-	wait "$pid" && read -rt "$PATIENCE" -u "$FROM_WATCH" line &&
-		[[ $line =~ \"stalled_ms\":\ ([0-9]+) ]] || return
+	wait "$pid" && read -rt 1 -u "$FROM_WATCH" line
+	[[ $line =~ \"stalled_ms\":\ ([0-9]+) ]] || { echo "ring: ${line:-no result}"; return 1; }
 	((BASH_REMATCH[1] <= longest_stall)) || longest_stall=${BASH_REMATCH[1]}
 	echo "$line" >"$WORK/watch.json"
 }
+
+# stall_found: whether a watch has found a stall, and so has ended
+stall_found() { ((longest_stall > 0)) || { [ -n "$watch" ] && ended "$watch"; }; }
+
+# traffic: a probe
+traffic() {
+	local tx_packets tx_dropped
+	statistic tx_packets && statistic tx_dropped && echo "$tx_packets out, $tx_dropped dropped"
+}
+
+# wait_for COMMAND...: until it succeeds, unless traffic has stopped, or a stall is found
+wait_for() {
+	wait_until --moving traffic succeeds_or_stalls "$@" || return
+	"$@" && return
+	echo "expected: success of: $*"
+	echo "seen: a queue stays stopped beside an empty ring"
+	return 1
+}
+succeeds_or_stalls() { "$@" || stall_found; }
 
 # start_flood OPTION...: of `flood`, until end_flood if they have no end
 start_flood() {
 	rm -f "$WORK"/flood.*
 	statistic tx_dropped && statistic tx_packets || return
 	dropped_before=$tx_dropped packets_before=$tx_packets
-	[[ " $*" = *" --count "* || " $*" = *" --duration "* ]] || set -- --duration 3600 "$@"
+	[[ " $*" = *" --count "* ]] || set -- --count 1000000000000 "$@"
 	"${SENDER[@]}" flood --to "$GUEST" --dev "$FROM" --json "$WORK/flood.json" "$@" \
 		>"$WORK/flood.log" 2>&1 &
 	flood=$!
@@ -258,8 +322,7 @@ end_flood() {
 # One that has an end comes to it, unless its queue stays stopped.
 wait_for_flood() {
 	local pid=$flood over=0
-	wait_for "$((10 * SECOND))" flood_is_over || {
-		echo "the flood does not come to its end"
+	wait_for ended "$pid" || {
 		over=1
 		kill -TERM "$pid"
 	}
@@ -267,11 +330,19 @@ wait_for_flood() {
 	wait "$pid" || { cat "$WORK/flood.log"; return 1; }
 	return "$over"
 }
-flood_is_over() { ! kill -0 "$flood" 2>/dev/null; }
 
-# until_queue stopped|running [QUEUE]
-until_queue() {
-	"$RING" "$1" "$TAP" "${2:-0}" "$((10 * SECOND))" || { echo "queue ${2:-0} is not $1"; return 1; }
+# until_stopped QUEUE
+until_stopped() { "$RING" stopped "$TAP" "$1"; }
+
+is_stopped() { "$RING" is-stopped "$TAP" "$1"; }
+
+# enough_to_stop SLOTS SIZE: that many packets fill the ring, with a paused client whose virtqueue has that size
+enough_to_stop() { echo $(($1 + $2 + VHOST_BATCH + 1)); }
+
+# until_woken SLOTS SIZE: more has come through than was on its way when the queue was seen stopped
+until_woken() {
+	local tx_packets
+	statistic tx_packets && wait_for more_than "$((tx_packets + $(enough_to_stop "$1" "$2")))"
 }
 
 # An account is these variables, each of them a number:
@@ -279,15 +350,16 @@ FIELDS=(sent received missing late backlog reorders all_reorders duplicates stra
 	qdisc_drops milliseconds queues stopped stalled wakes wakes_while_full
 	interrupted)
 
-# run COMMAND...: which is to end with settle, which makes the account
+# run COMMAND...: ends with settle, which makes the account
 run() {
 	unset "${FIELDS[@]}"
 	longest_stall=0
 	rm -f "$WORK/watch.json" "$WORK/flood.json"
-	"$@" && return
+	"$@" >"$WORK/run.log" 2>&1 && return
 	echo "# failed: $*"
 	# With what is known of the ring.
-	[ -z "$watch" ] || ! end_watch || sed 's/^/# /' "$WORK/watch.json"
+	[ -z "$watch" ] || ! end_watch >>"$WORK/run.log" 2>&1 || cat "$WORK/watch.json" >>"$WORK/run.log"
+	ktap_diagnostic <"$WORK/run.log"
 	kill_all
 }
 
@@ -306,47 +378,34 @@ all_arrived() {
 		((tx_packets + BASH_REMATCH[1] >= sent && BASH_REMATCH[2] == 0))
 }
 
-# goes_on: waits until more has come through than had
+# goes_on: waits until more has come through
 goes_on() {
 	local tx_packets
-	statistic tx_packets && wait_for "$((10 * SECOND))" more_than "$((tx_packets + 200))" && return
-	echo "nothing comes through any more"
-	return 1
+	statistic tx_packets && wait_for more_than "$((tx_packets + 200))"
 }
 more_than() {
 	local tx_packets
 	statistic tx_packets && ((tx_packets >= $1))
 }
 
-# until_quiet: nothing has come for a while
-until_quiet() {
-	local tx_packets=-1 before
-	for (( ; ; )); do
-		before=$tx_packets
-		statistic tx_packets || return
-		((tx_packets != before)) || return 0
-		rest 0.2
-	done
-}
+# until_quiet: nothing moves any more, and nothing is left that could run
+until_quiet() { "$RING" quiet "$TAP"; }
 
-# settle_what_is_left: where some must be missing, which nobody waits for
-settle_what_is_left() { wait_for "$SECOND" nothing_waits; until_quiet && SECOND=0 settle; }
-nothing_waits() { [[ $(tc -s qdisc show dev "$TAP" root) =~ backlog\ 0b\ 0p ]]; }
+# settle_what_is_left: where some packets are lost, so that waiting for them is in vain
+settle_what_is_left() { until_quiet && settle quiet; }
 
-# settle: once the flood has ended: waits for a second at most until all has arrived, ends watch and
-# client, and makes the account of what that flood sent; all_reorders and what is not of a sender is of
-# all floods
+# settle [quiet]: once the flood has ended: waits until all has arrived, ends watch and client, and makes
+# the account of what that flood sent; all_reorders and what is not of a sender is of all floods
 settle() {
 	local tx_dropped name value
 	[[ $(<"$WORK/flood.json") =~ \"sent\":\ ([0-9]+) ]] && sent=${BASH_REMATCH[1]} || return
 	late=0
 	# shellcheck disable=SC2034 # conditions of account use it
-	wait_for "$SECOND" all_arrived || late=1
+	[ "${1:-}" = quiet ] || wait_for all_arrived || late=1
 	[ -z "$watch" ] || end_watch || return
 	[ -e "$WORK/watch.json" ] || echo '{}' >"$WORK/watch.json"
 	tc -s -j qdisc show dev "$TAP" root >"$WORK/qdisc.json" && statistic tx_dropped && end_client ||
 		return
-	# What was not there when the second was over comes with the drain, or is left over.
 	while IFS='=' read -r name value; do
 		printf -v "$name" %s "$value"
 	done <<<"$(jq -n -r --argjson dropped "$((tx_dropped - dropped_before))" \
@@ -361,7 +420,7 @@ settle() {
 			all_reorders: .reorders, duplicates, strays, leftover,
 			milliseconds: (.seconds * 1000 | round),
 			queues: [.queues[] | select(.frames > 0)] | length }) +
-		($watch[0] | { stopped, stalled: (if .stalled_ms then $longest_stall else null end), wakes, wakes_while_full, interrupted }) +
+		($watch[0] | { stopped, stalled: (if .stalled_ms != null then $longest_stall else null end), wakes, wakes_while_full, interrupted }) +
 		{ device_drops: $dropped, qdisc_drops: $qdisc_drops, backlog: ($qdisc.qlen // 0),
 		  missing: ($flood[0].sent - $received - ($dropped - $flood[0].down) - $qdisc_drops) } |
 		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"
@@ -369,19 +428,21 @@ settle() {
 
 # account CONDITION TEXT: whether it holds of the account, both with its variables
 account() {
-	local name
-	[ -n "${received:-}" ] || { echo "there is no account"; return "$NOT_SEEN"; }
+	local name fields=''
+	[ -n "${received:-}" ] || { not_seen; return; }
 	(($1)) || {
 		for name in "${FIELDS[@]}"; do
-			echo "$name=${!name:-}"
+			fields+=" $name=${!name:-}"
 		done
+		echo "expected: ${1//$'\n\t\t'/ }"
+		echo "seen:$fields"
 		[ ! -s "$WORK/watch.json" ] || cat "$WORK/watch.json"
 	}
 	eval "echo \"$2\""
 	(($1))
 }
 
-# conserved [CONDITION]: what must hold wherever nobody destroys packets, with any consumer
+# conserved [CONDITION]: no packet is lost, doubled or out of order, and no queue is stalled
 conserved() {
 	account "sent > 0 && missing == 0 && late == 0 && backlog == 0 && reorders == 0 &&
 		duplicates == 0 && leftover == 0 && ${1:-1}" \
@@ -389,8 +450,8 @@ conserved() {
 }
 
 never_stalled() {
-	[ -n "${stalled:-}" ] || { echo "nobody watched"; return "$NOT_SEEN"; }
-	account "stalled < SECOND" "stopped beside a dry ring for \$stalled ms"
+	[ -n "${stalled:-}" ] || { not_seen; return; }
+	account "stalled == 0" "stopped beside an empty ring for \$stalled ms"
 }
 
 no_device_drops() {

@@ -3,7 +3,7 @@
 #
 # What an administrator does to a device, while traffic flows through it: whatever it is, afterwards all
 # is as before. Each time there are two floods, one during which it is done, one afterwards, of which
-# nothing may be lost; and no queue that is watched stays stopped beside a dry ring.
+# nothing may be lost; and no queue that is watched stays stopped beside an empty ring.
 #
 #    +---------------------------- network namespace ----------------------------+
 #    |                                                                           |
@@ -13,6 +13,8 @@
 #    |                                  ▲                                        |
 #    |  flood ─▶ v1 ══veth══ v0 ─ XDP ──┘ redirect                               |
 #    +---------------------------------------------------------------------------+
+#
+# Parts: at the end of this file.
 
 # shellcheck disable=SC2317 # functions that disturb calls
 # shellcheck source=tests/selftests/lib.sh
@@ -26,7 +28,7 @@ set_up() {
 	start_client --tap "$TAP" --backpressure --ring-size 64 --delay 500 "$@"
 }
 
-# flood_again: when the first flood is over, and all of it has come or is lost
+# flood_again: once the first flood has ended, and all of it has come or is lost
 flood_again() {
 	until_quiet && start_flood --sender 100 --senders 2 --count "$((COUNT / 2))" && wait_for_flood &&
 		settle
@@ -45,7 +47,7 @@ disturb_four() {
 }
 
 # filled: the client does not take any more, and the ring is full
-filled() { ask pause && until_queue stopped; }
+filled() { ask pause && until_stopped 0; }
 
 resize() {
 	local slots sizes=(1000 10 1 500 2 100)
@@ -65,7 +67,7 @@ resize_to_nothing() {
 
 until_dropped() {
 	local tx_dropped
-	statistic tx_dropped && wait_for "$((10 * SECOND))" drops_more_than "$tx_dropped"
+	statistic tx_dropped && wait_for drops_more_than "$tx_dropped"
 }
 drops_more_than() {
 	local tx_dropped
@@ -74,8 +76,8 @@ drops_more_than() {
 
 # The same while nobody takes anything: stopped, then longer, then shorter.
 resize_when_full() {
-	filled && ip link set "$TAP" txqueuelen 200 && until_queue stopped &&
-		ip link set "$TAP" txqueuelen 20 && until_queue stopped && ask resume
+	filled && ip link set "$TAP" txqueuelen 200 && until_stopped 0 &&
+		ip link set "$TAP" txqueuelen 20 && until_stopped 0 && ask resume
 }
 
 # Of a full ring what does not fit any more is lost, and no more.
@@ -93,7 +95,7 @@ move_slots() {
 	ask detach 3 && ask detach 0 && goes_on && ask attach 0 && ask attach 3
 }
 
-# Who watches has it open, too.
+# A watch has it open, too.
 reopen() {
 	end_watch || return
 	for _ in "${REPEATS[@]}"; do
@@ -115,26 +117,26 @@ down_and_up() {
 	done
 }
 
-# Down, with entries for the client to take: that it does is no reason to let anybody send.
+# Down, with entries for the client to take, which must not wake the queue.
 left_down=''
 drain_when_down() {
 	local tx_packets
 	filled && ip link set "$TAP" down && statistic tx_packets && ask resume &&
-		wait_for "$((10 * SECOND))" more_than "$tx_packets" && until_quiet || return
-	# Its last frames have gone by now.
+		wait_for more_than "$((tx_packets + 1))" && until_quiet || return
+	# All of the ring has been consumed by now.
 	left_down=no
-	"$RING" stopped "$TAP" 0 0 && left_down=yes
+	! is_stopped 0 || left_down=yes
 	set_link_up
 }
 stays_stopped() {
-	[ -n "$left_down" ] || return "$NOT_SEEN"
+	[ -n "$left_down" ] || { not_seen; return; }
 	echo "left alone: $left_down"
 	[ "$left_down" = yes ]
 }
 
 backend_off_and_on() {
 	for _ in "${REPEATS[@]}"; do
-		ask backend 0 off && until_queue stopped && ask backend 0 on && goes_on || return
+		ask backend 0 off && until_stopped 0 && ask backend 0 on && goes_on || return
 	done
 }
 
@@ -179,13 +181,13 @@ remove_namespace() {
 		neighbour replace $GUEST lladdr $GUEST_MAC dev $TAP nud permanent
 	BATCH
 	tc -n "$other" qdisc replace dev "$TAP" root pfifo && ask pause || return
-	ip netns exec "$other" "$CLIENT" flood --to "$GUEST" --dev "$TAP" --duration 3600 \
+	ip netns exec "$other" "$CLIENT" flood --to "$GUEST" --dev "$TAP" --count 1000000000000 \
 		>"$WORK/flood.log" 2>&1 &
 	flood=$!
-	ip netns exec "$other" "$RING" stopped "$TAP" 0 "$((10 * SECOND))" || return
+	ip netns exec "$other" "$RING" stopped "$TAP" 0 || return
 	kill_flood
 	# And goes on taking what is there, while there is something.
-	ask resume && cleanup_ns "$other" && wait_for "$((10 * SECOND))" is_gone || return
+	ask resume && cleanup_ns "$other" && wait_until is_gone || return
 	kill -KILL "$client"
 	wait "$client" 2>/dev/null
 	make_tap "$SLOTS" && set_up && start_watch && start_flood --count "$COUNT" && wait_for_flood &&
@@ -206,12 +208,14 @@ with_redirect() {
 	"$RING" redirect "$1" "$2" >"$WORK/redirect.log" 2>&1 &
 	pid=$!
 	shift 2
-	wait_for "$((10 * SECOND))" [ -s "$WORK/redirect.log" ]
-	kill -0 "$pid" && "$@" || status=1
+	wait_until --moving "cpu_of $pid" has_printed "$WORK/redirect.log" "$pid"
+	! ended "$pid" && "$@" || status=1
 	kill -TERM "$pid"
 	wait "$pid"
 	return "$status"
 }
+
+has_printed() { [ -s "$1" ] || ended "$2"; }
 
 # Of what comes from the guest.
 attach_program() {
@@ -232,64 +236,75 @@ make_veth() {
 	BATCH
 }
 
-# A second sender, which nothing holds back, beside the first.
+# A second sender, which nothing holds back, beside the first. Its packets come by no other way.
 redirect_to_ring() {
 	local pid status=0
 	make_veth || return
-	"$CLIENT" flood --sender 50 --to 10.98.0.2 --dev v1 --duration 3600 >"$WORK/second.log" 2>&1 &
+	"$CLIENT" flood --sender 50 --to 10.98.0.2 --dev v1 --count 1000000000000 >"$WORK/second.log" 2>&1 &
 	pid=$!
 	for _ in "${REPEATS[@]}"; do
-		with_redirect v0 "$TAP" goes_on || status=1
+		with_redirect v0 "$TAP" second_goes_on || status=1
 	done
 	kill -TERM "$pid"
-	wait "$pid" && ip link del v0 && ask status || return
-	# Those of the second sender came by no other way.
-	[[ $answer =~ \"id\":50,\"received\":[1-9] ]] || { echo "nothing of sender 50: $answer"; return 1; }
+	wait "$pid" && ip link del v0 || return
 	return "$status"
 }
+second_goes_on() {
+	from_second && wait_for more_from_second "$REPLY" && goes_on
+}
+more_from_second() {
+	from_second && ((REPLY > $1))
+}
+# How many packets of the second sender have come, into REPLY.
+from_second() {
+	ask status || return
+	REPLY=0
+	[[ ! $answer =~ \"id\":50,\"received\":([0-9]+) ]] || REPLY=${BASH_REMATCH[1]}
+}
 
-# check_all NAME COMMAND...: all that is promised of a disturbance, if it is one above or beside the ring:
-# where flows change their queue, or wait for a neighbour, those of the first flood overtake each other
-check_all() {
-	local name=$1
-	shift
+# check_disturbance NAME CONDITION COMMAND...: all that holds of a disturbance and after it
+check_disturbance() {
+	local name=$1 condition=$2
+	shift 2
 	run "$@"
-	both "$name: it goes on, and then each packet arrives once, in order" conserved "stalled < SECOND"
-	promise "$name: then none is dropped at the device" no_device_drops
+	common "$name: traffic goes on, then each packet arrives once, in order" conserved "$condition && stalled == 0"
+	tuntap_ring_only "$name: then no packet is dropped at the device" no_device_drops
 	remove_tap
 }
 
-# The same, and in order all along.
-check_ordered() {
-	local name=$1
-	shift
-	run "$@"
-	both "$name: it goes on, in order, and then each packet arrives once" conserved "all_reorders == 0 && stalled < SECOND"
-	promise "$name: then none is dropped at the device" no_device_drops
+# Where flows change their queue, or wait for a neighbour, packets of the first flood overtake each other;
+# elsewhere they are in order all along.
+check_all() { check_disturbance "${1//_/ }" 1 "${@:2}"; }
+check_ordered() { check_disturbance "${1//_/ }" "all_reorders == 0" "${@:2}"; }
+
+check_shrink() {
+	run shrink
+	common "txqueuelen from $SLOTS to 10 in a full ring: what fits arrives once, in order" \
+		account "missing > 0 && missing <= SLOTS - 10 && backlog == 0 && reorders == 0 && duplicates == 0" \
+		"\$missing lost, \$reorders out of order, \$duplicates doubled"
 	remove_tap
 }
 
-plan $((2 * 16 + 2))
-check_ordered "txqueuelen up and down" disturb resize
-check_ordered "txqueuelen 0 and back" disturb resize_to_nothing
-check_ordered "txqueuelen of a full ring" disturb resize_when_full
-run shrink
-both "txqueuelen from $SLOTS to 10 in a full ring: what fits arrives once, in order" \
-	account "missing > 0 && missing <= SLOTS - 10 && backlog == 0 && reorders == 0 && duplicates == 0" \
-	"\$missing lost, \$reorders out of order, \$duplicates doubled"
-remove_tap
-check_all "queues detached and attached" disturb_four move_slots
-check_ordered "a persistent device re-opened" disturb reopen
-check_all "link down and up" disturb down_and_up
-check_all "link down, the ring drained, and up" disturb drain_when_down
-both "link down: a queue that the administrator stopped is left alone" stays_stopped
-check_ordered "vhost's backend cleared and set" disturb backend_off_and_on
-check_all "vhost's backends swapped" disturb_four swap_backends
-check_ordered "client killed" disturb kill_client
-check_ordered "device deleted" disturb delete_device
-check_ordered "namespace removed" remove_namespace
-check_ordered "MTU changed" disturb set_mtu
-check_ordered "XDP program attached and detached" disturb attach_program
-check_ordered "XDP redirect into the ring" disturb redirect_to_ring
-check_ordered "nothing at all" disturb true
-finish
+check_down() {
+	check_all "link_down,_the_ring_emptied,_and_up" disturb drain_when_down
+	common "link down: a queue that the administrator stopped is not woken" stays_stopped
+}
+
+part resize 2 check_ordered txqueuelen_up_and_down disturb resize
+part resize-to-nothing 2 check_ordered txqueuelen_0_and_back disturb resize_to_nothing
+part resize-when-full 2 check_ordered txqueuelen_of_a_full_ring disturb resize_when_full
+part shrink 1 check_shrink
+part detach 2 check_all queues_detached_and_attached disturb_four move_slots
+part reopen 2 check_ordered a_persistent_device_opened_again disturb reopen
+part down 2 check_all link_down_and_up disturb down_and_up
+part down-when-full 3 check_down
+part backend 2 check_ordered "vhost's_backend_cleared_and_set" disturb backend_off_and_on
+part swap 2 check_all "vhost's_backends_swapped" disturb_four swap_backends
+part kill 2 check_ordered client_killed disturb kill_client
+part delete 2 check_ordered device_deleted disturb delete_device
+part namespace 2 check_ordered namespace_removed remove_namespace
+part mtu 2 check_ordered MTU_changed disturb set_mtu
+part xdp 2 check_ordered XDP_program_attached_and_detached disturb attach_program
+part redirect 2 check_ordered XDP_redirect_into_the_ring disturb redirect_to_ring
+part nothing 2 check_ordered nothing_done disturb true
+run_parts

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Queueing disciplines above a tap whose queue is stopped: that they get to work, and that what came
-# through them is not dropped below.
+# Queueing disciplines above a tap whose queue is stopped: they do their work, and what came through them
+# is not dropped below. In each flow the client waits until the queue has been stopped.
 #
 #    +--------------------------- network namespace ---------------------------+
 #    |                                                                         |
@@ -14,12 +14,15 @@
 #    |  flood, senders 0 to 7 ─▶ mq  ...      ...          ...    ├▶ client    |
 #    |                           └ pfifo ─▶ [ring 3] ─▶ vhost_net ┘            |
 #    +-------------------------------------------------------------------------+
+#
+# Parts: QDISC; mq; changed-to-pfifo, changed-to-noqueue; QDISC-shaper; tbf-above; S-senders-ring-N.
 
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-SLOTS=32
-COUNT=$(packets 8000) # of all senders together
+SLOTS=32 VIRTQUEUE=64
+# So many more packets pass with the client at work, beside those that were on their way.
+MORE=$(packets 500)
 QDISCS=(
 	'fq_codel'
 	'pfifo limit 100'
@@ -29,9 +32,10 @@ QDISCS=(
 )
 SENDERS=(1 2 4 8)
 RINGS=(1 2 100)
-# What a shaper lets through, and frames that it can count. Its bucket makes up for a fifth of a second in
-# which a busy host lets nothing run.
-RATE=2000000 BURST=50000 PAYLOAD=1000 FRAME=1042
+# What a shaper lets through in bit/s, and frames that it can count. Its bucket makes up for four seconds in
+# which a busy host runs neither sender nor shaper.
+RATE=800000 BURST=400000 PAYLOAD=1000 FRAME=1042
+SECONDS_OF_RATE=3
 
 # set_discipline QDISC...: on top; htb has a class, mq has children
 set_discipline() {
@@ -61,35 +65,51 @@ flow() {
 	local slots=$1 senders=$2
 	shift 2
 	make_tap "$slots" && set_discipline "$@" &&
-		start_client --tap "$TAP" --backpressure --ring-size 64 --delay 1000 && start_watch || return
-	start_flood --count "$((COUNT / senders))" --senders "$senders" && wait_for_flood && settle
+		start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" --delay 1000 && start_watch &&
+		ask pause && start_flood --senders "$senders" || return
+	# Above such a device nothing may stop a queue: there would be no place to wait.
+	[ "$1" = noqueue ] || until_stopped 0 || return
+	[[ " $*" != *" limit 10kb" ]] || wait_for qdisc_drops || return
+	ask resume && until_passed "$slots" && end_flood && settle
 }
 
+qdisc_drops() { [[ $(tc -s qdisc show dev "$TAP" root) =~ dropped\ [1-9] ]]; }
+
+# until_passed SLOTS: what was on its way, and more
+until_passed() {
+	local tx_packets
+	statistic tx_packets && wait_for more_than "$((tx_packets + $(enough_to_stop "$1" "$VIRTQUEUE") + MORE))"
+}
+
+# Sender N goes to queue N modulo 4.
 flow_to_four_queues() {
+	local queue
 	make_tap "$SLOTS" multi_queue && set_discipline mq &&
-		start_client --tap "$TAP" --queues 4 --backpressure --ring-size 64 --delay 1000 &&
-		start_watch || return
-	start_flood --count "$((COUNT / 8))" --senders 8 && wait_for_flood && settle
+		start_client --tap "$TAP" --queues 4 --backpressure --ring-size "$VIRTQUEUE" --delay 1000 &&
+		"$RING" steer "$client" "$TAP" && start_watch && ask pause && start_flood --senders 8 || return
+	for queue in 0 1 2 3; do
+		until_stopped "$queue" || return
+	done
+	ask resume && until_passed "$((4 * (SLOTS + VIRTQUEUE + VHOST_BATCH)))" && end_flood && settle
 }
 
-# The ports are the kernel's choice, and so is which queue serves which.
-several_queues_served() {
-	account "queues > 1" "\$queues queues had traffic"
+all_queues_served() {
+	account "queues == 4" "\$queues of 4 queues had traffic"
 }
 
-# flow_through QDISC...: changes to each of them while traffic flows, twice; what counts is the flood
+# flow_through QDISC...: changes to each of them while traffic flows, twice; the account is of the flood
 # after that, as each change loses what waits in the old one
 # shellcheck disable=SC2086 # words
 flow_through() {
 	local qdisc
-	make_tap "$SLOTS" && start_client --tap "$TAP" --backpressure --ring-size 64 --delay 1000 &&
+	make_tap "$SLOTS" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" --delay 1000 &&
 		start_watch && start_flood --keep-going --senders 4 || return
 	for qdisc in "$@" "$@"; do
 		set_discipline $qdisc && goes_on || return
 	done
-	# Anew, as what it has dropped so far does not count.
+	# Again, as what it has dropped so far does not count.
 	end_flood && until_quiet && tc qdisc del dev "$TAP" root && set_discipline $qdisc &&
-		start_flood --keep-going --sender 4 --senders 4 --count "$((COUNT / 4))" && wait_for_flood && settle
+		start_flood --keep-going --sender 4 --senders 4 --count "$((MORE / 2))" && wait_for_flood && settle
 }
 
 # shape QDISC...: more than it lets through, to a client that is fast
@@ -97,16 +117,49 @@ shape() {
 	make_tap 500 && set_discipline "$@" && start_client --tap "$TAP" --backpressure &&
 		start_watch || return
 	# Room in the socket, or else the sender waits and nothing is ever dropped.
-	start_flood --duration 5 --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && wait_for_flood && settle
+	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && wait_for qdisc_drops &&
+		end_flood && settle
+}
+
+# measure_rate: how much has passed, the bucket included, is compared with how much may have passed since the
+# last moment before the first packet (most), and how much has to have passed since the first moment after it
+# (least). More than that is too fast at any time. Less is too slow only if it stays less: a sender or shaper that
+# did not run for a while makes up for it out of the bucket, and cannot once that has overflowed.
+measure_rate() {
+	before_first=${EPOCHREALTIME/./} too_fast='' too_slow=''
+	wait_for has_begun || return
+	after_first=${EPOCHREALTIME/./}
+	wait_until --moving traffic rate_is_known
+}
+
+has_begun() {
+	local now=${EPOCHREALTIME/./} tx_packets
+	statistic tx_packets || return
+	((tx_packets == 0)) || return 0
+	before_first=$now
+	return 1
+}
+
+# Of the time in µs and the rate in bit/s a byte is an 8,000,000th.
+rate_is_known() {
+	local from=${EPOCHREALTIME/./} to most least tx_packets
+	statistic tx_packets || return
+	to=${EPOCHREALTIME/./}
+	passed=$((tx_packets * FRAME)) elapsed=$((from - after_first))
+	most=$((BURST + RATE * (to - before_first) * 105 / 100 / 8000000 + FRAME))
+	least=$((RATE * elapsed * 95 / 100 / 8000000 - FRAME))
+	((passed <= most)) || too_fast="$passed bytes passed, at most $most in $(((to - before_first) / 1000)) ms"
+	((passed >= least)) || too_slow="$passed bytes passed, at least $least in $((elapsed / 1000)) ms"
+	[ -z "$too_fast$too_slow" ] || return 0
+	((elapsed >= SECONDS_OF_RATE * 1000000 && passed >= BURST + least))
 }
 
 rate_is_kept() {
-	local rate
-	[ -n "${milliseconds:-}" ] || return "$NOT_SEEN"
+	[ -n "${milliseconds:-}" ] || { not_seen; return; }
+	[ -z "$too_fast$too_slow" ] || echo "seen: $too_fast$too_slow"
 	# Beside the bucket, which was full.
-	rate=$(((received * FRAME - BURST) * 8 * 1000 / (milliseconds + 1)))
-	echo "$rate bit/s of $RATE"
-	((rate > RATE * 95 / 100 && rate < RATE * 105 / 100))
+	echo "$(((passed - BURST) * 8000000 / elapsed)) bit/s of $RATE"
+	[ -z "$too_fast$too_slow" ]
 }
 
 dropped_above() {
@@ -114,60 +167,74 @@ dropped_above() {
 		"\$qdisc_drops dropped at the qdisc, \$device_drops at the device"
 }
 
-plan $((3 * ${#QDISCS[@]} + 4 + 2 + 4 + 2 * 3 + 2 + 2 * ${#SENDERS[@]} * ${#RINGS[@]}))
+check_qdisc() {
+	run flow "$SLOTS" 4 "$@"
+	common "$1: each packet arrives once, in order, or is dropped by the qdisc" conserved
+	common "$1: the queue is never stopped beside an empty ring" never_stalled
+	tuntap_ring_only "$1: no packet is dropped at the device" no_device_drops
+	remove_tap
+}
+
+check_mq() {
+	run flow_to_four_queues
+	common "mq: each packet arrives once, in order, or is dropped by the qdisc" conserved
+	common "mq: no queue is ever stopped beside its empty ring" never_stalled
+	common "mq: each of 4 queues has traffic" all_queues_served
+	tuntap_ring_only "mq: no packet is dropped at the device" no_device_drops
+	remove_tap
+}
+
+check_noqueue() {
+	run flow "$SLOTS" 4 noqueue
+	common "noqueue: each packet arrives once, in order, or is dropped at the device" conserved
+	common "noqueue: the queue is never stopped" account "stopped == 0" "stopped in \$stopped looks"
+	remove_tap
+}
+
+check_change() {
+	run flow_through noqueue "${QDISCS[@]}" "$*"
+	common "qdisc changed under traffic, at last to $1: then each packet arrives once, in order" conserved
+	common "qdisc changed under traffic, at last to $1: the queue is never stopped beside an empty ring" never_stalled
+	remove_tap
+}
+
+check_shaper() {
+	run shape "$@"
+	common "$1 of 800 kbit/s: the rate is kept, within 5 %" rate_is_kept
+	common "$1 of 800 kbit/s: the excess is dropped by the qdisc" dropped_above
+	common "$1 of 800 kbit/s: each packet arrives once, in order, or is dropped by the qdisc" conserved
+	remove_tap
+}
+
+# A shaper that lets more through than the client takes drops packets, too.
+check_above() {
+	run flow 100 4 tbf rate 1gbit burst 100kb limit 10kb
+	common "tbf above a slower client: each packet arrives once, or is dropped" conserved
+	tuntap_ring_only "tbf above a slower client: all drops are by the qdisc" dropped_above
+	remove_tap
+}
+
+check_senders() {
+	local name="$1 senders, ring of $2"
+	run flow "$2" "$1" pfifo limit 100
+	common "$name: each packet arrives once, in order, or is dropped by the qdisc" conserved
+	tuntap_ring_only "$name: no packet is dropped at the device" no_device_drops
+	remove_tap
+}
 
 for qdisc in "${QDISCS[@]}"; do
-	name=${qdisc%% *}
-	# shellcheck disable=SC2086 # words
-	run flow "$SLOTS" 4 $qdisc
-	both "$name: each packet arrives once, in order, or is dropped by it" conserved
-	both "$name: the queue is never stopped beside a dry ring" never_stalled
-	promise "$name: none is dropped at the device" no_device_drops
-	remove_tap
+	part "${qdisc%% *}" 3 check_qdisc "$qdisc"
 done
-
-run flow_to_four_queues
-both "mq: each packet arrives once, in order, or is dropped by it" conserved
-both "mq: no queue is ever stopped beside its dry ring" never_stalled
-both "mq: several queues have traffic" several_queues_served
-promise "mq: none is dropped at the device" no_device_drops
-remove_tap
-
-# Nobody may stop the queue of such a device: there would be no place to wait.
-run flow "$SLOTS" 4 noqueue
-both "noqueue: each packet arrives once, in order, or is dropped at the device" conserved
-both "noqueue: the queue is never stopped" account "stopped == 0" "stopped in \$stopped looks"
-remove_tap
-
-for last in 'pfifo limit 100' noqueue; do
-	run flow_through noqueue "${QDISCS[@]}" "$last"
-	both "changed under traffic, at last to ${last%% *}: then each packet arrives once, in order" conserved
-	both "changed under traffic, at last to ${last%% *}: the queue is never stopped beside a dry ring" never_stalled
-	remove_tap
-done
-
-for qdisc in "tbf rate 2mbit burst ${BURST}b limit 20kb" "htb 2mbit"; do
-	name=${qdisc%% *}
-	# shellcheck disable=SC2086 # words
-	run shape $qdisc
-	both "$name of 2 Mbit/s: the rate is kept, within 5 %" rate_is_kept
-	both "$name of 2 Mbit/s: what is too much is dropped there" dropped_above
-	both "$name of 2 Mbit/s: each packet arrives once, in order, or is dropped by it" conserved
-	remove_tap
-done
-# A shaper that lets more through than the client takes: still it is there that packets are dropped.
-run flow 100 4 tbf rate 1gbit burst 100kb limit 10kb
-both "tbf above a client that is slower: each packet arrives once, or is dropped" conserved
-promise "tbf above a client that is slower: all drops are the qdisc's" dropped_above
-remove_tap
-
+part mq 4 check_mq
+part noqueue 2 check_noqueue
+part changed-to-pfifo 2 check_change pfifo limit 100
+part changed-to-noqueue 2 check_change noqueue
+part tbf-shaper 3 check_shaper tbf rate 800kbit burst ${BURST}b limit 20kb
+part htb-shaper 3 check_shaper htb 800kbit
+part tbf-above 2 check_above
 for senders in "${SENDERS[@]}"; do
 	for slots in "${RINGS[@]}"; do
-		run flow "$slots" "$senders" pfifo limit 100
-		name="senders $senders, ring $slots"
-		both "$name: each packet arrives once, in order, or is dropped at the qdisc" conserved
-		promise "$name: none is dropped at the device" no_device_drops
-		remove_tap
+		part "$senders-senders-ring-$slots" 2 check_senders "$senders" "$slots"
 	done
 done
-finish
+run_parts

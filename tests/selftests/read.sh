@@ -2,62 +2,72 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # A program that reads from the tap and vhost, in turn, on one device: both are consumers of its ring,
-# and share what the driver counts there.
+# and share the driver's counter there.
 #
 #    +------------------- network namespace --------------------+
 #    |                                  ┌─▶ vhost_net ─┐        |
 #    |  flood ─▶ pfifo ─▶ tap0 [ring] ──┤              ├▶ client |
 #    |                                  └─▶ read() ────┘        |
 #    +----------------------------------------------------------+
+#
+# Parts: never-full, N-turns, N-read, for a ring of N slots.
 
 # shellcheck disable=SC2317 # functions that run calls
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 TURNS=5
-# Of a vhost device: what it has taken and not used it hands back, and what doesn't fit any more is
-# destroyed.
-# shellcheck disable=SC2034 # conditions of account use it
-VHOST_BATCH=64
+VIRTQUEUE=64
 
 # read_frames N: from the tap, as they come, less what the device drops meanwhile: read() is the kernel's own,
 # which may wake a queue whose ring is full
 read_frames() {
-	local left=$1 end=$((SECONDS + 10 * PATIENCE)) tx_dropped before
-	statistic tx_dropped && before=$tx_dropped || return
-	for (( ; left > tx_dropped - before; left -= ${answer#ok })); do
-		ask read 0 "$left" && statistic tx_dropped || return
-		((SECONDS < end)) || { echo "no more to read, $left are missing"; return 1; }
+	local left=$1 tx_dropped before
+	statistic tx_dropped && before=$tx_dropped && wait_until --moving traffic read_on || return
+	((left <= 0)) || { echo "expected: $1 frames, seen: $((left - tx_dropped + before)) less"; return 1; }
+}
+# Returns whether all has been read, or cannot be.
+read_on() {
+	until ((left <= tx_dropped - before)); do
+		ask read 0 "$left" && statistic tx_dropped || return 0
+		((left -= ${answer#ok }))
+		# With a pause, unless there was something.
+		[ "$answer" != "ok 0" ] || { stall_found; return; }
 	done
+	left=0
 }
 
-# turns FRAMES: so many frames each time that the program reads
+# never_full: a flood for which the ring has room. The client is paused, so that vhost fills its virtqueue in
+# each turn, and hands back what it has taken besides.
+never_full() {
+	local turn tx_packets
+	make_tap 10000 && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" && start_watch &&
+		ask pause && start_flood --count 3000 && wait_for more_than "$VIRTQUEUE" || return
+	for ((turn = 0; turn < TURNS; turn++)); do
+		ask backend 0 off && read_frames 100 && statistic tx_packets && ask backend 0 on &&
+			wait_for more_than "$((tx_packets + VIRTQUEUE))" || return
+	done
+	wait_for_flood && ask resume && settle
+}
+
+# turns SLOTS: in turn; the queue is stopped in each turn, and the program's reads have to wake it
 turns() {
 	local turn
+	make_tap "$1" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" --delay 500 &&
+		start_watch && start_flood --senders 2 || return
 	for ((turn = 0; turn < TURNS; turn++)); do
-		ask backend 0 off && read_frames "$1" && ask backend 0 on && goes_on || return
+		ask backend 0 off && until_stopped 0 && read_frames "$(($1 + $(packets 200) + 1))" &&
+			ask backend 0 on && goes_on || return
 	done
+	end_flood && settle_what_is_left
 }
 
-# slower: a flood that the ring has room for all the time
-slower() {
-	make_tap 10000 && start_client --tap "$TAP" --backpressure && start_watch &&
-		start_flood --rate 4000 && turns 100 && end_flood && settle
-}
-
-# faster: one that stops the queue again and again. The client takes nothing while its ring fills.
-faster() {
-	make_tap "$1" && start_client --tap "$TAP" --backpressure --ring-size 64 --delay 500 &&
-		start_watch && start_flood --senders 2 && turns "$(packets 1000)" && end_flood &&
-		settle_what_is_left
-}
-
-# only_read SLOTS: all by read()
+# only_read SLOTS: all by read(), which begins when the queue is stopped
 only_read() {
 	local count
-	count=$(packets 3000)
+	count=$(($(enough_to_stop "$1" 256) + $(packets 500)))
 	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_watch && ask backend 0 off &&
-		start_flood --count "$count" && read_frames "$count" && wait_for_flood && settle
+		start_flood --count "$count" && until_stopped 0 && read_frames "$count" && wait_for_flood && settle
 }
 
 what_fits() {
@@ -66,19 +76,30 @@ what_fits() {
 		"\$received of \$sent came, \$missing handed back to a full ring, \$all_reorders out of order, \$duplicates doubled"
 }
 
-RINGS=(1 2 31 100)
-plan $((1 + 4 * ${#RINGS[@]}))
-run slower
-both "never full: each packet arrives once, in order" conserved "all_reorders == 0"
-remove_tap
-for slots in "${RINGS[@]}"; do
-	run faster "$slots"
-	both "ring $slots: it goes on, and what fits arrives once, in order" what_fits
-	both "ring $slots: the queue is never stopped beside a dry ring" never_stalled
+check_never_full() {
+	run never_full
+	common "ring that is never full, read() and vhost in turn: each packet arrives once, in order" conserved \
+		"all_reorders == 0 && stopped == 0 && stalled == 0"
 	remove_tap
-	run only_read "$slots"
-	both "ring $slots, read() alone: each packet arrives once, in order" conserved
-	both "ring $slots, read() alone: the queue is never stopped beside a dry ring" never_stalled
+}
+
+check_turns() {
+	run turns "$1"
+	common "ring of $1, read() and vhost in turn: traffic goes on, and what fits arrives once, in order" what_fits
+	common "ring of $1, read() and vhost in turn: the queue is never stopped beside an empty ring" never_stalled
 	remove_tap
+}
+
+check_read() {
+	run only_read "$1"
+	common "ring of $1, read() alone: each packet arrives once, in order" conserved
+	common "ring of $1, read() alone: the queue is never stopped beside an empty ring" never_stalled
+	remove_tap
+}
+
+part never-full 1 check_never_full
+for slots in 1 2 31 100; do
+	part "$slots-turns" 2 check_turns "$slots"
+	part "$slots-read" 2 check_read "$slots"
 done
-finish
+run_parts

@@ -1,32 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a shell script cannot see or do by itself: the ring and the queues of a
- * tap that another process has open. Needs tuntap_ring_test.ko.
+ * Watches the ring and the queues of a tap that another process has open, which
+ * a shell script can't. Needs tuntap_ring_test.ko.
  *
- * usage: ring watch PID DEVICE		look at queues and rings, until SIGTERM
- *        ring interrupt PID DEVICE	the consumer, too, until ten interrupts counted
- *        ring stopped DEVICE QUEUE MS	wait until the queue is stopped
- *        ring running DEVICE QUEUE MS	wait until it is not
- *        ring stop DEVICE QUEUE	stop it, as its driver would
- *        ring redirect DEVICE TO	by XDP, until SIGTERM
+ * usage: ring watch PID DEVICE		watch queues and rings, until SIGTERM
+ *        ring interrupt PID DEVICE	interrupt the consumer, too, ten times
+ *        ring stopped DEVICE QUEUE	wait until the queue is stopped
+ *        ring is-stopped DEVICE QUEUE	check whether it is
+ *        ring quiet DEVICE		wait until nothing moves any more
+ *        ring stop DEVICE QUEUE	stop the queue, as its driver would
+ *        ring steer PID DEVICE		sender N of `flood` goes to queue N
+ *        ring redirect DEVICE TO	redirect by XDP, until SIGTERM
  *
  * `watch`, `interrupt` and `redirect` print a line once they are at work. The
  * first two print another at their end, of JSON: how often they looked and found
- * a queue stopped, for how many milliseconds at most a queue was stopped beside a
- * dry ring, with that ring (if it has slots, and the link is up); and, if the kernel has fprobes, how often a consumer
- * woke the first queue, how often that was with the ring full, and in how many
- * interrupts of the consumer its producer stopped the queue.
+ * a queue stopped, for how many milliseconds a queue was stalled, with its ring;
+ * and for `interrupt` how often a consumer woke the first queue, how often the
+ * ring was full by then, and in how many interrupts of the consumer its producer
+ * stopped the queue.
+ *
+ * A queue is stalled if it stays stopped beside an empty ring (that has slots,
+ * while the link is up) although nothing is left that could wake it. Time does
+ * not count: a consumer that is kept from the CPU wakes its queue later. So the
+ * same state has to be seen in several looks, in each of which no other task of
+ * the guest could run, and each CPU had done what was pending there. `watch` ends
+ * with the first stall.
  *
  * An interrupt is as one of the hardware could be: it comes when the consumer has
- * freed slots and not yet looked at the queue, and lasts until the producer has
+ * freed slots and not yet checked the queue, and lasts until the producer has
  * filled the ring and stopped the queue, or for some milliseconds.
  *
- * Exit status: 1 if it cannot be done, or was not so within MS milliseconds.
+ * Exit status: 1 if it cannot be done, or is not so; a wait fails once nothing
+ * has moved for PATIENCE= seconds.
  */
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,14 +50,15 @@
 
 #define MOST_QUEUES	256
 
-/* Two looks in a row may each meet a wake that is just under way. */
-#define LOOKS_OF_A_STALL	10
+/* So many looks at a guest in which nothing runs have to find the same. */
+#define QUIET_LOOKS	20
+#define PAUSE_US	2000
 
 struct watched_queue {
 	struct end end;
-	uint64_t dry_since;
-	unsigned int dry_looks;
-	int producer;
+	uint64_t moved;
+	uint64_t since;
+	unsigned int quiet_looks;
 };
 
 /* What ends it, from then on, only where it is asked for. */
@@ -119,8 +132,36 @@ static unsigned int find_files(const char *pid, const char *device,
 	return count;
 }
 
+/*
+ * Whether no other task can run, on any CPU. Each CPU has done what was pending
+ * there, be it a timer, a softirq or another CPU's interrupt, before it ran us.
+ */
+static bool is_quiescent(void)
+{
+	cpu_set_t all, one;
+	int running;
+	FILE *file;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		fail("sched_getaffinity: %s", strerror(errno));
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (sched_setaffinity(0, sizeof(one), &one))
+			fail("sched_setaffinity: %s", strerror(errno));
+	}
+	sched_setaffinity(0, sizeof(all), &all);
+	file = fopen("/proc/loadavg", "r");
+	if (!file || fscanf(file, "%*s %*s %*s %d/", &running) != 1)
+		fail("/proc/loadavg: %s", strerror(errno));
+	fclose(file);
+	return running == 1;
+}
+
 /* Whether there is no entry for a consumer. */
-static bool is_dry(const struct tuntap_ring_test_ring *ring)
+static bool is_empty(const struct tuntap_ring_test_ring *ring)
 {
 	int consumed = ring->head - ring->tail;
 
@@ -129,8 +170,7 @@ static bool is_dry(const struct tuntap_ring_test_ring *ring)
 	return ring->occupied == consumed;
 }
 
-/* A kernel without fprobes has no such wakes. */
-static bool watch_wakes(struct end end, const char *device)
+static void watch_wakes(struct end end, const char *device)
 {
 	struct tuntap_ring_test_watch arg = {
 		.fd = end.fd,
@@ -139,11 +179,8 @@ static bool watch_wakes(struct end end, const char *device)
 	};
 
 	snprintf(arg.queue.device, sizeof(arg.queue.device), "%s", device);
-	if (!ioctl(test_device(), TUNTAP_RING_TEST_WATCH, &arg))
-		return true;
-	if (errno != EOPNOTSUPP)
+	if (ioctl(test_device(), TUNTAP_RING_TEST_WATCH, &arg))
 		fail("watch: %s", strerror(errno));
-	return false;
 }
 
 #define INTERRUPT_MS		100
@@ -173,82 +210,140 @@ static bool interrupt(const char *device)
 	return is_filled;
 }
 
+/* What has come out of a device's rings, and what it has dropped. */
+static uint64_t moved(const char *device)
+{
+	return statistic(device, "tx_packets") +
+	       statistic(device, "tx_dropped");
+}
+
+/* Whether a queue is stopped beside an empty ring; and that ring. */
+static bool is_stuck(struct end end, const char *device, unsigned int queue,
+		     struct tuntap_ring_test_ring *ring)
+{
+	if (!is_stopped(device, queue))
+		return false;
+	*ring = look_at_ring(end);
+	return ring->size > 0 && is_empty(ring) && is_up(device) &&
+	       is_stopped(device, queue);
+}
+
+/* For how long a queue has been stalled by now, 0 if it is not; and its ring. */
+static uint64_t stalled_ms(struct watched_queue *queue, const char *device,
+			   unsigned int index,
+			   struct tuntap_ring_test_ring *ring)
+{
+	uint64_t now = moved(device);
+	bool is_quiet;
+
+	if (!is_stuck(queue->end, device, index, ring)) {
+		queue->quiet_looks = 0;
+		return 0;
+	}
+	is_quiet = is_quiescent();
+	if (!is_stuck(queue->end, device, index, ring) ||
+	    moved(device) != now || queue->moved != now) {
+		queue->moved = now;
+		queue->quiet_looks = 0;
+		queue->since = now_ms();
+		return 0;
+	}
+	queue->quiet_looks += is_quiet;
+	return queue->quiet_looks < QUIET_LOOKS ? 0 : now_ms() - queue->since;
+}
+
 static int watch_device(const char *pid, const char *device, bool interrupts)
 {
 	static struct watched_queue queues[MOST_QUEUES];
-	struct tuntap_ring_test_ring ring, driest = {};
+	struct tuntap_ring_test_ring ring = {};
 	unsigned long looks = 0, stopped = 0, interrupted = 0;
-	uint64_t longest = 0;
+	uint64_t stalled = 0;
 	unsigned int count;
-	bool has_wakes;
 
 	count = find_files(pid, device, queues);
 	if (!count)
 		fail("process %s has no file of %s", pid, device);
-	has_wakes = watch_wakes(queues[0].end, device);
+	if (interrupts)
+		watch_wakes(queues[0].end, device);
 	puts("watching");
 	fflush(stdout);
 
-	for (; !is_ended() && interrupted < ENOUGH_INTERRUPTS; looks++) {
-		for (unsigned int i = 0; i < count; i++) {
-			struct watched_queue *queue = &queues[i];
-			uint64_t now = now_ms();
-			bool is_stuck;
-
-			is_stuck = is_stopped(device, i);
-			stopped += is_stuck;
-			if (is_stuck) {
-				ring = look_at_ring(queue->end);
-				is_stuck = ring.size > 0 && is_dry(&ring) &&
-					   is_up(device) &&
-					   is_stopped(device, i);
-			}
-			if (!is_stuck || ring.producer != queue->producer)
-				queue->dry_looks = 0;
-			if (!is_stuck)
-				continue;
-			queue->producer = ring.producer;
-			if (!queue->dry_looks++)
-				queue->dry_since = now;
-			if (queue->dry_looks >= LOOKS_OF_A_STALL &&
-			    now - queue->dry_since > longest) {
-				longest = now - queue->dry_since;
-				driest = ring;
-			}
+	for (; !is_ended() && !stalled && interrupted < ENOUGH_INTERRUPTS;
+	     looks++) {
+		for (unsigned int i = 0; i < count && !stalled; i++) {
+			stopped += is_stopped(device, i);
+			stalled = stalled_ms(&queues[i], device, i, &ring);
 		}
 		if (interrupts)
 			interrupted += interrupt(device);
 		else
-			usleep(1000);
+			usleep(PAUSE_US);
 	}
 
-	printf("{\"looks\": %lu, \"stopped\": %lu, \"stalled_ms\": %llu, ",
-	       looks, stopped, (unsigned long long)longest);
-	printf("\"ring\": {\"size\": %d, \"batch\": %d, \"producer\": %d, \"head\": %d, \"tail\": %d, \"occupied\": %d}, ",
-	       driest.size, driest.batch, driest.producer, driest.head,
-	       driest.tail, driest.occupied);
-	if (has_wakes) {
+	printf("{\"looks\": %lu, \"stopped\": %lu, \"stalled_ms\": %llu",
+	       looks, stopped, (unsigned long long)stalled);
+	if (stalled)
+		printf(", \"ring\": {\"size\": %d, \"batch\": %d, \"producer\": %d, \"head\": %d, \"tail\": %d, \"occupied\": %d}",
+		       ring.size, ring.batch, ring.producer, ring.head,
+		       ring.tail, ring.occupied);
+	if (interrupts) {
 		struct tuntap_ring_test_watched wakes =
 			watched(test_device());
 
-		printf("\"wakes\": %u, \"wakes_while_full\": %u, \"interrupted\": %lu}\n",
+		printf(", \"wakes\": %u, \"wakes_while_full\": %u, \"interrupted\": %lu",
 		       wakes.wakes, wakes.wakes_while_full, interrupted);
-	} else {
-		puts("\"wakes\": null, \"wakes_while_full\": null}");
+	}
+	puts("}");
+	return 0;
+}
+
+static int wait_until_stopped(const char *device, unsigned int queue)
+{
+	if (WAIT_UNTIL_OR_STALL(is_stopped(device, queue), moved(device)))
+		return 0;
+	printf("# queue %u of %s is not stopped\n", queue, device);
+	return 1;
+}
+
+static int wait_until_quiet(const char *device)
+{
+	struct wait wait = {};
+	unsigned int looks = 0;
+	uint64_t before = 0, now;
+
+	while (looks < QUIET_LOOKS) {
+		usleep(PAUSE_US);
+		looks += is_quiescent();
+		now = moved(device);
+		if (now != before)
+			looks = 0;
+		before = now;
+		if (!wait_on(&wait, now + looks))
+			return 1;
 	}
 	return 0;
 }
 
-static int wait_for_queue(const char *device, unsigned int queue, bool stopped,
-			  uint64_t limit)
+/* By the sender's number, which `flood` has in each packet. */
+static int steer(const char *pid, const char *device)
 {
-	uint64_t end = now_ms() + limit;
+	static const struct bpf_insn program[] = {
+		{
+			.code = BPF_ALU64 | BPF_MOV | BPF_X,
+			.dst_reg = BPF_REG_6,
+			.src_reg = BPF_REG_1,
+		},
+		{
+			.code = BPF_LD | BPF_ABS | BPF_H,
+			.imm = 14 + 20 + 8 + 16,
+		},
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	static struct watched_queue queues[MOST_QUEUES];
 
-	while (is_stopped(device, queue) != stopped) {
-		if (now_ms() >= end)
-			return 1;
-		usleep(200);
-	}
+	if (!find_files(pid, device, queues))
+		fail("process %s has no file of %s", pid, device);
+	tun_steer(queues[0].end.fd, program, ARRAY_SIZE(program));
 	return 0;
 }
 
@@ -274,12 +369,14 @@ int main(int argc, char **argv)
 		return watch_device(argv[2], argv[3], true);
 	if (argc == 4 && !strcmp(what, "redirect"))
 		return redirect(device, argv[3]);
-	if (argc == 5 && !strcmp(what, "stopped"))
-		return wait_for_queue(device, atoi(argv[3]), true,
-				      atoi(argv[4]));
-	if (argc == 5 && !strcmp(what, "running"))
-		return wait_for_queue(device, atoi(argv[3]), false,
-				      atoi(argv[4]));
+	if (argc == 4 && !strcmp(what, "steer"))
+		return steer(argv[2], argv[3]);
+	if (argc == 4 && !strcmp(what, "stopped"))
+		return wait_until_stopped(device, atoi(argv[3]));
+	if (argc == 4 && !strcmp(what, "is-stopped"))
+		return !is_stopped(device, atoi(argv[3]));
+	if (argc == 3 && !strcmp(what, "quiet"))
+		return wait_until_quiet(device);
 	if (argc == 4 && !strcmp(what, "stop")) {
 		stop_queue(device, atoi(argv[3]));
 		return 0;
