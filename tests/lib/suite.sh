@@ -29,4 +29,7 @@ set -euo pipefail
 # shellcheck source=tests/lib/needs.sh
 . "$TOP/tests/lib/needs.sh"
 
-prepare() { need "$(declared Needs "$0")"; }
+# The suite may change its folder before it calls prepare().
+SUITE_RUN=$(realpath "$0")
+
+prepare() { need "$(declared Needs "$SUITE_RUN")"; }
