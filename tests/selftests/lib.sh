@@ -352,7 +352,7 @@ FIELDS=(sent received missing late backlog reorders all_reorders duplicates stra
 
 # run COMMAND...: ends with settle, which makes the account
 run() {
-	unset "${FIELDS[@]}"
+	unset -v "${FIELDS[@]}"
 	longest_stall=0
 	rm -f "$WORK/watch.json" "$WORK/flood.json"
 	"$@" >"$WORK/run.log" 2>&1 && return

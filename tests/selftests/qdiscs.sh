@@ -35,7 +35,7 @@ RINGS=(1 2 100)
 # What a shaper lets through in bit/s, and frames that it can count. Its bucket makes up for four seconds in
 # which a busy host runs neither sender nor shaper.
 RATE=800000 BURST=400000 PAYLOAD=1000 FRAME=1042
-SECONDS_OF_RATE=3
+LEAST_SECONDS=3 MOST_SECONDS=60
 
 # set_discipline QDISC...: on top; htb has a class, mq has children
 set_discipline() {
@@ -69,11 +69,11 @@ flow() {
 		ask pause && start_flood --senders "$senders" || return
 	# Above such a device nothing may stop a queue: there would be no place to wait.
 	[ "$1" = noqueue ] || until_stopped 0 || return
-	[[ " $*" != *" limit 10kb" ]] || wait_for qdisc_drops || return
+	[[ " $*" != *" limit 10kb" ]] || wait_for qdisc_has_dropped || return
 	ask resume && until_passed "$slots" && end_flood && settle
 }
 
-qdisc_drops() { [[ $(tc -s qdisc show dev "$TAP" root) =~ dropped\ [1-9] ]]; }
+qdisc_has_dropped() { [[ $(tc -s qdisc show dev "$TAP" root) =~ dropped\ [1-9] ]]; }
 
 # until_passed SLOTS: what was on its way, and more
 until_passed() {
@@ -117,14 +117,15 @@ shape() {
 	make_tap 500 && set_discipline "$@" && start_client --tap "$TAP" --backpressure &&
 		start_watch || return
 	# Room in the socket, or else the sender waits and nothing is ever dropped.
-	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && wait_for qdisc_drops &&
+	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && wait_for qdisc_has_dropped &&
 		end_flood && settle
 }
 
 # measure_rate: how much has passed, the bucket included, is compared with how much may have passed since the
 # last moment before the first packet (most), and how much has to have passed since the first moment after it
 # (least). More than that is too fast at any time. Less is too slow only if it stays less: a sender or shaper that
-# did not run for a while makes up for it out of the bucket, and cannot once that has overflowed.
+# did not run for a while makes up for it out of the bucket, unless that has overflowed; what was lost then is
+# less and less of the whole.
 measure_rate() {
 	before_first=${EPOCHREALTIME/./} too_fast='' too_slow=''
 	wait_for has_begun || return
@@ -150,8 +151,10 @@ rate_is_known() {
 	least=$((RATE * elapsed * 95 / 100 / 8000000 - FRAME))
 	((passed <= most)) || too_fast="$passed bytes passed, at most $most in $(((to - before_first) / 1000)) ms"
 	((passed >= least)) || too_slow="$passed bytes passed, at least $least in $((elapsed / 1000)) ms"
+	((passed >= BURST + least || elapsed < MOST_SECONDS * 1000000)) ||
+		too_slow="$passed bytes passed, at least $((BURST + least)) in $((elapsed / 1000)) ms"
 	[ -z "$too_fast$too_slow" ] || return 0
-	((elapsed >= SECONDS_OF_RATE * 1000000 && passed >= BURST + least))
+	((elapsed >= LEAST_SECONDS * 1000000 && passed >= BURST + least))
 }
 
 rate_is_kept() {
