@@ -8,7 +8,7 @@
 #
 # usage: loads.test.sh [TUNTAP_RING.KO VHOST_NET.KO]    these, or those that modprobe finds
 #
-# ROUNDS=         how often (default 100; with QUICK=1 20)
+# ROUNDS=         how often (default 40; with QUICK=1 20)
 # LEAKS=later     the caller has kmemleak look for them, when all is over
 # TRAFFIC_EVERY=  which of these have traffic (default: each 20th)
 
@@ -24,7 +24,7 @@
 # shellcheck source=scripts/vhost.sh
 . /src/scripts/vhost.sh
 
-ROUNDS=${ROUNDS:-$([ -z "${QUICK:-}" ] && echo 100 || echo 20)} TRAFFIC_EVERY=${TRAFFIC_EVERY:-20}
+ROUNDS=${ROUNDS:-$([ -z "${QUICK:-}" ] && echo 40 || echo 20)} TRAFFIC_EVERY=${TRAFFIC_EVERY:-20}
 PACKETS=500
 CLIENT=/src/build/tools/release/tuntap-client
 MODULES=("$@")
