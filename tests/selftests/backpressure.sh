@@ -51,7 +51,7 @@ flow() {
 # interrupted_flow SLOTS: at a rate that fills the ring while the consumer is interrupted
 interrupted_flow() {
 	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_interrupts &&
-		start_flood --rate 2000 --batch 1 && wait_until --moving traffic ended "$watch" && end_watch &&
+		start_flood --rate 2000 --batch 1 && taskset -pc 0 "$flood" && wait_until --moving traffic ended "$watch" && end_watch &&
 		end_flood && settle
 }
 

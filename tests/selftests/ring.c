@@ -183,8 +183,47 @@ static void watch_wakes(struct end end, const char *device)
 		fail("watch: %s", strerror(errno));
 }
 
-#define INTERRUPT_MS		100
+/* How long to wait for a consumer, and then for its producer. */
+#define CONSUMER_MS		100
+#define PRODUCER_MS		3000
 #define ENOUGH_INTERRUPTS	10
+
+/* The CPUs of the interrupter, whose caller puts the senders there, too, and of the consumers. */
+#define OUR_CPU			0
+#define THEIR_CPU		1
+
+static void move_to(pid_t thread, int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	if (sched_setaffinity(thread, sizeof(cpus), &cpus))
+		fail("sched_setaffinity %d: %s", thread, strerror(errno));
+}
+
+/*
+ * An interrupted consumer keeps its CPU: what ends the interrupt, and what fills
+ * the ring, must not wait for that CPU.
+ */
+static void part_from_consumers(const char *pid)
+{
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) <= THEIR_CPU)
+		fail("one CPU: an interrupted consumer leaves none for its producer");
+	snprintf(path, sizeof(path), "/proc/%.16s/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		fail("no process %s", pid);
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			move_to(atoi(entry->d_name), THEIR_CPU);
+	closedir(dir);
+	move_to(0, OUR_CPU);
+}
 
 /*
  * Of the first queue's consumer, if one comes by in that time. Returns whether
@@ -192,7 +231,7 @@ static void watch_wakes(struct end end, const char *device)
  */
 static bool interrupt(const char *device)
 {
-	uint64_t end = now_ms() + INTERRUPT_MS;
+	uint64_t end = now_ms() + CONSUMER_MS;
 	struct tuntap_ring_test_watched hold;
 	bool is_filled = false;
 
@@ -200,6 +239,7 @@ static bool interrupt(const char *device)
 	do
 		hold = watched(test_device());
 	while (!hold.is_held && now_ms() < end);
+	end = now_ms() + PRODUCER_MS;
 	/* Not by a look at the ring, whose lock is held. */
 	while (hold.is_held && !hold.was_stopped && !is_filled &&
 	       now_ms() < end) {
@@ -263,8 +303,10 @@ static int watch_device(const char *pid, const char *device, bool interrupts)
 	count = find_files(pid, device, queues);
 	if (!count)
 		fail("process %s has no file of %s", pid, device);
-	if (interrupts)
+	if (interrupts) {
+		part_from_consumers(pid);
 		watch_wakes(queues[0].end, device);
+	}
 	puts("watching");
 	fflush(stdout);
 
