@@ -185,7 +185,7 @@ static void watch_wakes(struct end end, const char *device)
 
 /* How long to wait for a consumer, and then for its producer. */
 #define CONSUMER_MS		100
-#define PRODUCER_MS		3000
+#define PRODUCER_MS		1000
 #define ENOUGH_INTERRUPTS	10
 
 /* The CPUs of the interrupter, whose caller puts the senders there, too, and of the consumers. */
