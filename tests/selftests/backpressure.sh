@@ -48,11 +48,11 @@ flow() {
 	settle
 }
 
-# interrupted_flow SLOTS: at a rate that fills the ring while the consumer is interrupted
+# interrupted_flow SLOTS: at a rate that fills the ring within 50 ms of an interrupt, and is too low for that else
 interrupted_flow() {
 	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_interrupts &&
-		start_flood --rate 2000 --batch 1 && taskset -pc 0 "$flood" && wait_until --moving traffic ended "$watch" && end_watch &&
-		end_flood && settle
+		start_flood --rate "$((20 * $1 + 60))" --batch 1 && taskset -pc 0 "$flood" &&
+		wait_until --moving traffic ended "$watch" && end_watch && end_flood && settle
 }
 
 # stall: stops the queue by hand, beside an empty ring, so that nothing wakes it
