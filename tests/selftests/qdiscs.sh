@@ -117,19 +117,18 @@ shape() {
 	make_tap 500 && set_discipline "$@" && start_client --tap "$TAP" --backpressure &&
 		start_watch || return
 	# Room in the socket, or else the sender waits and nothing is ever dropped.
-	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && wait_for qdisc_has_dropped &&
-		end_flood && settle
+	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && end_flood && settle
 }
 
-# measure_rate: how much has passed, the bucket included, is compared with how much may have passed since the
-# last moment before the first packet (most), and how much has to have passed since the first moment after it
-# (least). More than that is too fast at any time. Less is too slow only if it stays less: a sender or shaper that
-# did not run for a while makes up for it out of the bucket, unless that has overflowed; what was lost then is
-# less and less of the whole.
+# measure_rate: what has passed, the bucket included, is at any time no more than what may have passed since the
+# last moment before the first packet. Once something has been dropped, so that the bucket was empty, it is no less
+# than the rate since then either, in the end: a sender or shaper that does not run for a while makes up for it out
+# of the bucket, unless that has overflowed; what was lost then is less and less of the whole.
 measure_rate() {
+	local tx_packets
 	before_first=${EPOCHREALTIME/./} too_fast='' too_slow=''
-	wait_for has_begun || return
-	after_first=${EPOCHREALTIME/./}
+	wait_for has_begun && wait_for qdisc_has_dropped && statistic tx_packets || return
+	base=$((tx_packets * FRAME)) after_base=${EPOCHREALTIME/./}
 	wait_until --moving traffic rate_is_known
 }
 
@@ -146,22 +145,20 @@ rate_is_known() {
 	local from=${EPOCHREALTIME/./} to most least tx_packets
 	statistic tx_packets || return
 	to=${EPOCHREALTIME/./}
-	passed=$((tx_packets * FRAME)) elapsed=$((from - after_first))
+	passed=$((tx_packets * FRAME)) elapsed=$((from - after_base))
 	most=$((BURST + RATE * (to - before_first) * 105 / 100 / 8000000 + FRAME))
-	least=$((RATE * elapsed * 95 / 100 / 8000000 - FRAME))
+	least=$((base + RATE * elapsed * 95 / 100 / 8000000 - FRAME))
 	((passed <= most)) || too_fast="$passed bytes passed, at most $most in $(((to - before_first) / 1000)) ms"
-	((passed >= least)) || too_slow="$passed bytes passed, at least $least in $((elapsed / 1000)) ms"
-	((passed >= BURST + least || elapsed < MOST_SECONDS * 1000000)) ||
-		too_slow="$passed bytes passed, at least $((BURST + least)) in $((elapsed / 1000)) ms"
+	((passed >= least || elapsed < MOST_SECONDS * 1000000)) ||
+		too_slow="$((passed - base)) bytes passed, at least $((least - base)) in $((elapsed / 1000)) ms"
 	[ -z "$too_fast$too_slow" ] || return 0
-	((elapsed >= LEAST_SECONDS * 1000000 && passed >= BURST + least))
+	((elapsed >= LEAST_SECONDS * 1000000 && passed >= least))
 }
 
 rate_is_kept() {
 	[ -n "${milliseconds:-}" ] || { not_seen; return; }
 	[ -z "$too_fast$too_slow" ] || echo "seen: $too_fast$too_slow"
-	# Beside the bucket, which was full.
-	echo "$(((passed - BURST) * 8000000 / elapsed)) bit/s of $RATE"
+	echo "$(((passed - base) * 8000000 / (elapsed + 1))) bit/s of $RATE"
 	[ -z "$too_fast$too_slow" ]
 }
 
