@@ -81,8 +81,8 @@ step() {
 	[ "$seconds" = 0 ] || echo "$seconds $text" >>"$STEPS"
 }
 
-# unless_silent SECONDS FILE COMMAND...: runs a command that writes to that file, and kills it once the file has not
-# grown for so long: a slow machine is no reason to end it. The status is 124 then.
+# unless_silent SECONDS FILE COMMAND...: runs a command that writes to that file. Kills it once the file has stopped
+# growing for so many seconds, and returns 124 then. A slow machine does not end it.
 unless_silent() {
 	local limit=$1 file=$2 pid size=-1 seen last=$SECONDS status=0 sleeper
 	shift 2
