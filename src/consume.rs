@@ -172,15 +172,18 @@ pub(crate) trait Endpoint: Copy {
     /// Turns bottom halves off; dropping the result turns them on and runs what is pending.
     fn bottom_halves_off(&self) -> Self::BottomHalvesOff;
 
-    /// Calls `look` with the device inside one RCU read-side critical section; `false` where the
-    /// file has lost its device.
+    /// Calls `check` with the device inside one RCU read-side critical section. Returns `None` if the
+    /// file has no device, or if the layout of its structures is not known to match.
     ///
-    /// `_ring` shows that the consumer lock is held: the state that the device lends is under it.
+    /// `_ring` shows that the consumer lock is held, which protects the state that the device lends.
     fn with_device(
         &self,
         _ring: &Self::Ring<'_>,
-        look: impl FnOnce(Self::Device<'_>) -> bool,
-    ) -> bool;
+        check: impl FnOnce(Self::Device<'_>) -> bool,
+    ) -> Option<bool>;
+
+    /// Compares the layout of the device's structures, if that was not possible before.
+    fn check_layout(&self, _ring: &Self::Ring<'_>) {}
 }
 
 /// What one call did.
@@ -234,8 +237,9 @@ pub(crate) fn consume_batched<E: Endpoint>(
     // A batch that freed nothing and left entries behind changed nothing for the producer; one that
     // freed no more than a part of what it waits for may leave the look to a later one. One that left
     // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
-    // for. Litmus tests: `dry-look`, `dry-stop`.
-    let look = taken.passed > 0 || is_dry(&ring);
+    // for. A call that took nothing leaves the check to the call that took the last entry, which saw
+    // the ring empty under this lock. Litmus tests: `dry-look`, `dry-stop`.
+    let look = taken.passed > 0 || (taken.entries > 0 && is_dry(&ring));
     let wake_is_due = look && wants_wake(endpoint, &ring, taken.passed);
     ring.release(taken.entries);
     let wake = if !wake_is_due {
@@ -442,19 +446,48 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
 /// Out of line, as the common call does not come here: it has fewer registers to save then.
 #[inline(never)]
 fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    endpoint.with_device(ring, |device| {
-        if !device.has_backpressure() {
-            return false;
-        }
-        // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
-        // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the
-        // free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is
-        // asked whose the queue is, too: it became ours, and the device was brought up, before the
-        // producer filled the slot. Litmus test: `owner-look`.
-        smp_mb();
-        own_queue(&device).is_some_and(|queue| {
-            queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
-        })
+    match endpoint.with_device(ring, |device| is_due(endpoint, ring, &device, freed)) {
+        Some(due) => due,
+        None => wants_wake_of_new_device(endpoint, ring, freed),
+    }
+}
+
+/// As [`wants_wake`], for a file that had no device, or one whose layout was not compared yet.
+///
+/// The file may have become a queue of a device since: then the entries just taken came through that
+/// queue, and no further call is certain to come.
+#[cold]
+#[inline(never)]
+fn wants_wake_of_new_device<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    // The entry before the device, which was published before the producer filled the slot. Without
+    // the barrier only a control dependency lies between the two loads, and that orders no load. Pairs
+    // with the release that publishes the device in `tun_attach()`. Litmus test: `owner-look-device`.
+    smp_mb();
+    endpoint.check_layout(ring);
+    endpoint
+        .with_device(ring, |device| is_due(endpoint, ring, &device, freed))
+        .unwrap_or(false)
+}
+
+/// Whether a wake of the device's queue is due, after slots were freed.
+#[inline(always)]
+fn is_due<E: Endpoint>(
+    endpoint: E,
+    ring: &E::Ring<'_>,
+    device: &E::Device<'_>,
+    freed: usize,
+) -> bool {
+    if !device.has_backpressure() {
+        return false;
+    }
+    // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
+    // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the
+    // free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is
+    // asked whose the queue is, too: it became ours, and the device was brought up, before the
+    // producer filled the slot. Litmus test: `owner-look`.
+    smp_mb();
+    own_queue(device).is_some_and(|queue| {
+        queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
     })
 }
 
@@ -473,7 +506,7 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
     // running state, ownership and wake being in one hold of this lock, or, where a queue changes
     // hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
     // `owner-wake`, `owner-gone`.
-    endpoint.with_device(&ring, |device| {
+    let woken = endpoint.with_device(&ring, |device| {
         let Some(queue) = own_queue(&device) else {
             return false;
         };
@@ -488,5 +521,6 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
             device.reset_freed();
         }
         due
-    })
+    });
+    woken.unwrap_or(false)
 }

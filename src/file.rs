@@ -9,7 +9,11 @@ use crate::{
     layout::{
         Agreement,
         Verdict, //
-    }, //
+    },
+    ptr_ring::{
+        Locked,
+        PtrRing, //
+    },
 };
 use core::{
     ffi::c_void,
@@ -41,16 +45,13 @@ pub(crate) trait File<'a>: Sized {
     ///
     /// # Safety
     ///
-    /// It must be that of a file of this driver that stays open for `'a`. That the layout fits must be
-    /// known before anything is done with the result but [`File::compare`].
-    unsafe fn new(private: NonNull<Self::Private>) -> Self;
+    /// `file` must be a file of this driver that stays open for `'a`, and `private` its private data.
+    /// The layout must be known to match before anything is done with the result but [`File::compare`].
+    unsafe fn new(file: NonNull<bindings::file>, private: NonNull<Self::Private>) -> Self;
 
-    /// Compares what we take for the layout with what the driver says of itself.
-    ///
-    /// # Safety
-    ///
-    /// `file` must be this open file.
-    unsafe fn compare(&self, file: *mut bindings::file) -> Verdict;
+    /// Compares the layout that this module was built for with what the driver's own functions and its
+    /// devices report. `_ring` shows that the consumer lock is held, which protects the file's queue.
+    fn compare(&self, _ring: &Locked<'_>) -> Verdict;
 
     /// Finds what lies behind a `struct file`.
     ///
@@ -62,22 +63,20 @@ pub(crate) trait File<'a>: Sized {
     /// `file` must be NULL or point to a file that stays open for `'a`.
     #[inline(always)]
     unsafe fn from_raw(file: *mut bindings::file) -> Result<Self> {
-        if file.is_null() {
-            return Err(EBADF);
-        }
+        let file = NonNull::new(file).ok_or(EBADF)?;
         // SAFETY: The file is open; neither changes until it is closed.
         let (operations, private) = unsafe {
             (
-                access::read(addr_of!((*file).f_op)),
-                access::read(addr_of!((*file).private_data)),
+                access::read(addr_of!((*file.as_ptr()).f_op)),
+                access::read(addr_of!((*file.as_ptr()).private_data)),
             )
         };
         if !Self::agreement().covers(operations) || private.is_null() {
             // SAFETY: By the safety contract.
-            unsafe { Self::ask(file, operations, private) }?;
+            unsafe { Self::ask(file, private) }?;
         }
         // SAFETY: The private data of an open file of this driver.
-        Ok(unsafe { Self::new(NonNull::new_unchecked(private.cast())) })
+        Ok(unsafe { Self::new(file, NonNull::new_unchecked(private.cast())) })
     }
 
     /// Asks the driver whether a file is its own, and compares layouts: for the files of others, and
@@ -85,22 +84,22 @@ pub(crate) trait File<'a>: Sized {
     ///
     /// # Safety
     ///
-    /// `file` must be open for `'a`, and have these operations and private data.
+    /// `file` must be open for `'a`, and have this private data.
     #[cold]
-    unsafe fn ask(
-        file: *mut bindings::file,
-        operations: *const bindings::file_operations,
-        private: *mut c_void,
-    ) -> Result {
+    unsafe fn ask(file: NonNull<bindings::file>, private: *mut c_void) -> Result {
         // SAFETY: By the safety contract.
-        let ring = from_err_ptr(unsafe { Self::GETTER(file) })?;
-        // A member of the private data, at that offset if the layout fits; until that is known it is
+        let ring = from_err_ptr(unsafe { Self::GETTER(file.as_ptr()) })?;
+        let ring = NonNull::new(ring).ok_or(EBADF)?;
+        // A member of the private data, at that offset if the layout matches; until that is known it is
         // only compared.
-        let owner = NonNull::new(ring.wrapping_byte_sub(Self::RING)).ok_or(EBADF)?;
+        let owner = NonNull::new(ring.as_ptr().wrapping_byte_sub(Self::RING)).ok_or(EBADF)?;
         // SAFETY: The getter took it for a file of this driver.
-        let result = unsafe { Self::new(owner.cast()) };
-        // SAFETY: By the safety contract.
-        Self::agreement().decide(operations, || unsafe { result.compare(file) })?;
+        let result = unsafe { Self::new(file, owner.cast()) };
+        Self::agreement().decide(file, || {
+            // SAFETY: The driver's own getter returned the ring of an open file.
+            let ring = unsafe { PtrRing::from_raw(ring) };
+            result.compare(&ring.lock())
+        })?;
         if owner.as_ptr().cast() != private {
             return Err(ENOEXEC);
         }

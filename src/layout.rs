@@ -9,14 +9,21 @@
 //! ([`is_same_build`]); and at first use that the layout agrees with what the driver's exported
 //! functions say ([`Agreement`]).
 
-use crate::bindings;
+use crate::{
+    access,
+    bindings, //
+};
 use core::{
     cell::UnsafeCell,
     mem::{
         self,
         MaybeUninit, //
     },
-    ptr, //
+    ptr::{
+        self,
+        addr_of,
+        NonNull, //
+    },
 };
 use kernel::{
     error::{
@@ -149,19 +156,20 @@ impl Agreement {
         self.state() == operations as usize
     }
 
-    /// Fails with [`ENOEXEC`] if the layout is known not to fit; compares first, while it is not
-    /// known whether it does. `operations` are those of the file by which that is done.
+    /// Fails with [`ENOEXEC`] if the layout is known not to match. As long as that is not known,
+    /// `compare` finds out with `file`, which must be open.
     #[cold]
     pub(crate) fn decide(
         &self,
-        operations: *const bindings::file_operations,
+        file: NonNull<bindings::file>,
         compare: impl FnOnce() -> Verdict,
     ) -> Result {
         if self.verdict() == Verdict::Open {
             let state = match compare() {
                 // What another CPU has decided meanwhile is not undone.
                 Verdict::Open => return Ok(()),
-                Verdict::Fits => operations as usize,
+                // SAFETY: An open file has its operations until it is closed.
+                Verdict::Fits => unsafe { access::read(addr_of!((*file.as_ptr()).f_op)) } as usize,
                 Verdict::Misfit => {
                     pr_err!(
                         "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",

@@ -50,11 +50,12 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tap_queue` of a file that is open for `'a`. The running tap
-/// is not known to have another layout.
+/// `file` is open for `'a`, and `q` is its `struct tap_queue`. The running tap is not known to have
+/// another layout.
 #[derive(Clone, Copy)]
 pub(crate) struct TapFile<'a> {
     q: NonNull<bindings::tap_queue>,
+    file: NonNull<bindings::file>,
     _file: PhantomData<&'a bindings::file>,
 }
 
@@ -70,22 +71,23 @@ impl<'a> File<'a> for TapFile<'a> {
     }
 
     #[inline(always)]
-    unsafe fn new(q: NonNull<bindings::tap_queue>) -> Self {
+    unsafe fn new(file: NonNull<bindings::file>, q: NonNull<bindings::tap_queue>) -> Self {
         // INVARIANT: By the safety contract.
         Self {
             q,
+            file,
             _file: PhantomData,
         }
     }
 
     #[cold]
-    unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
-        // SAFETY: By the safety contract; the socket of an open tap file is there.
+    fn compare(&self, _ring: &Locked<'_>) -> Verdict {
+        // SAFETY: The file is open by the type invariants, so its socket is there.
         let agrees = unsafe {
             file::agrees(
-                file,
+                self.file.as_ptr(),
                 self.q.cast(),
-                bindings::tap_get_socket(file),
+                bindings::tap_get_socket(self.file.as_ptr()),
                 offset_of!(bindings::tap_queue, sock),
                 size_of::<bindings::tap_queue>(),
             )
@@ -100,7 +102,8 @@ impl<'a> File<'a> for TapFile<'a> {
         if !Self::device_agrees(tap) {
             return Verdict::Misfit;
         }
-        // INVARIANT: The file is open, its device was read just now.
+        // INVARIANT: The file is open, its device was read just now, and the structures agree as far as
+        // they can be compared.
         let device = TapDevice {
             q: self.q,
             tap,
@@ -170,17 +173,27 @@ impl consume::Endpoint for TapFile<'_> {
     }
 
     #[inline(always)]
-    fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TapDevice<'_>) -> bool) -> bool {
+    fn with_device(
+        &self,
+        _ring: &Locked<'_>,
+        check: impl FnOnce(TapDevice<'_>) -> bool,
+    ) -> Option<bool> {
         let rcu = rcu::read_lock();
-        let fits = || Self::agreement().verdict() == Verdict::Fits;
-        match self.tap() {
-            Some(tap) if fits() => look(TapDevice {
+        let tap = self.tap()?;
+        // The device may be the first that this driver has, and have come after the call began.
+        (Self::agreement().verdict() == Verdict::Fits).then(|| {
+            check(TapDevice {
                 q: self.q,
                 tap,
                 rcu: &rcu,
-            }),
-            _ => false,
-        }
+            })
+        })
+    }
+
+    #[cold]
+    fn check_layout(&self, ring: &Locked<'_>) {
+        // A mismatch is reported there, and the next call returns it.
+        let _ = Self::agreement().decide(self.file, || self.compare(ring));
     }
 }
 

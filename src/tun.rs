@@ -53,11 +53,12 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// The pointer is to the `struct tun_file` of a file that is open for `'a`. The running tun
-/// is not known to have another layout.
+/// `file` is open for `'a`, and `tfile` is its `struct tun_file`. The running tun is not known to have
+/// another layout.
 #[derive(Clone, Copy)]
 pub(crate) struct TunFile<'a> {
     tfile: NonNull<private::tun_file>,
+    file: NonNull<bindings::file>,
     _file: PhantomData<&'a bindings::file>,
 }
 
@@ -73,22 +74,23 @@ impl<'a> File<'a> for TunFile<'a> {
     }
 
     #[inline(always)]
-    unsafe fn new(tfile: NonNull<private::tun_file>) -> Self {
+    unsafe fn new(file: NonNull<bindings::file>, tfile: NonNull<private::tun_file>) -> Self {
         // INVARIANT: By the safety contract.
         Self {
             tfile,
+            file,
             _file: PhantomData,
         }
     }
 
     #[cold]
-    unsafe fn compare(&self, file: *mut bindings::file) -> Verdict {
-        // SAFETY: By the safety contract; the socket of an open tun file is there.
+    fn compare(&self, _ring: &Locked<'_>) -> Verdict {
+        // SAFETY: The file is open by the type invariants, so its socket is there.
         let agrees = unsafe {
             file::agrees(
-                file,
+                self.file.as_ptr(),
                 self.tfile.cast(),
-                bindings::tun_get_socket(file),
+                bindings::tun_get_socket(self.file.as_ptr()),
                 offset_of!(private::tun_file, socket),
                 size_of::<private::tun_file>(),
             )
@@ -103,8 +105,8 @@ impl<'a> File<'a> for TunFile<'a> {
         if !Self::device_agrees(tun) {
             return Verdict::Misfit;
         }
-        // INVARIANT: All but the lock, which only makes the answer current; the file is open and
-        // its device was read just now.
+        // INVARIANT: The file is open, its device was read just now, the structures agree as far as
+        // they can be compared, and the lock is held.
         let device = TunDevice {
             tfile: self.tfile,
             tun,
@@ -178,18 +180,27 @@ impl consume::Endpoint for TunFile<'_> {
     }
 
     #[inline(always)]
-    fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(TunDevice<'_>) -> bool) -> bool {
+    fn with_device(
+        &self,
+        _ring: &Locked<'_>,
+        check: impl FnOnce(TunDevice<'_>) -> bool,
+    ) -> Option<bool> {
         let rcu = rcu::read_lock();
-        // A device may have come after the last comparison, and been the first to be seen.
-        let fits = || Self::agreement().verdict() == Verdict::Fits;
-        match self.tun() {
-            Some(tun) if fits() => look(TunDevice {
+        let tun = self.tun()?;
+        // The device may be the first that this driver has, and have come after the call began.
+        (Self::agreement().verdict() == Verdict::Fits).then(|| {
+            check(TunDevice {
                 tfile: self.tfile,
                 tun,
                 rcu: &rcu,
-            }),
-            _ => false,
-        }
+            })
+        })
+    }
+
+    #[cold]
+    fn check_layout(&self, ring: &Locked<'_>) {
+        // A mismatch is reported there, and the next call returns it.
+        let _ = Self::agreement().decide(self.file, || self.compare(ring));
     }
 }
 

@@ -99,18 +99,20 @@ impl consume::Endpoint for Endpoint<'_> {
         bottom_halves::off()
     }
 
-    fn with_device(&self, _ring: &Locked<'_>, look: impl FnOnce(Device<'_>) -> bool) -> bool {
+    fn with_device(
+        &self,
+        _ring: &Locked<'_>,
+        check: impl FnOnce(Device<'_>) -> bool,
+    ) -> Option<bool> {
         let rcu = rcu::read_lock();
         // SAFETY: `end` is there by the type invariants.
-        let Some(dev) = NonNull::new(unsafe { addr_of!((*self.end.as_ptr()).dev).read() }) else {
-            return false;
-        };
-        look(Device {
+        let dev = NonNull::new(unsafe { addr_of!((*self.end.as_ptr()).dev).read() })?;
+        Some(check(Device {
             end: self.end,
             // SAFETY: The device is there by the type invariants, RCU or not.
             dev: unsafe { NetDevice::from_raw(dev, &rcu) },
             _end: PhantomData,
-        })
+        }))
     }
 }
 

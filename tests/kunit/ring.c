@@ -150,12 +150,13 @@ static void produce(struct twins *t)
 }
 
 /* The rules of waking, on the ring of theirs; returns what is to happen. */
-static int expect_wake(struct twins *t, int passed)
+static int expect_wake(struct twins *t, int taken, int passed)
 {
 	struct ptr_ring *ring = &t->theirs;
 	bool is_dry = __ptr_ring_empty(ring);
 
-	if (!passed && !is_dry)
+	/* A call that took nothing leaves the check to the one before. */
+	if (!passed && (!taken || !is_dry))
 		return WAKE_NOT_NEEDED;
 	if (!t->end.dev || !t->end.backpressure || !is_running(t) ||
 	    !t->end.owner || t->end.queue_index)
@@ -185,7 +186,8 @@ static void consume(struct twins *t)
 	spin_unlock(&t->theirs.consumer_lock);
 
 	was_stopped = netif_tx_queue_stopped(t->queue);
-	wake = expect_wake(t, from_mark_to_mark(&t->theirs, tail, freed));
+	wake = expect_wake(t, expected,
+			   from_mark_to_mark(&t->theirs, tail, freed));
 	taken = tuntap_ring_kunit_consume(&t->end, t->out, n, &outcome);
 
 	if (taken != expected)

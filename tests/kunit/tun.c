@@ -180,7 +180,7 @@ static int consume_theirs(struct side *side, int n)
 	taken = __ptr_ring_consume_batched(ring, side->out, n);
 	freed += taken - (ring->consumer_head - ring->consumer_tail);
 	passed = from_mark_to_mark(ring, tail, freed);
-	if (passed || __ptr_ring_empty(ring))
+	if (passed || (taken && __ptr_ring_empty(ring)))
 		tun_wake_queue(side->file, passed);
 	spin_unlock(&ring->consumer_lock);
 	return taken;

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     /// This file is detached, by `TUNSETQUEUE`, and its slot becomes another file's, which stops
     /// the queue as it likes.
     Detach,
+    /// This file, which had no device, becomes a further queue of one: `tun_attach()`.
+    Attach,
     /// The device is removed: `tfile->tun` becomes NULL, and after a grace period the device is
     /// freed.
     Remove,
@@ -82,7 +84,7 @@ impl Kind {
         match self {
             Self::Link => matches!(actor.step, 0 | 3),
             Self::TakeOver => matches!(actor.step, 0 | 4),
-            Self::Detach | Self::Remove => matches!(actor.step, 0 | 2),
+            Self::Attach | Self::Detach | Self::Remove => matches!(actor.step, 0 | 2),
             _ => actor.step == 0,
         }
     }
@@ -100,6 +102,7 @@ impl Kind {
             Self::Link => link(s, &mut actor),
             Self::TakeOver => take_over(s, &mut actor, choice),
             Self::Detach => detach(s, &mut actor),
+            Self::Attach => attach(s, &mut actor),
             Self::Remove => remove(s, &mut actor),
             Self::ForceWake => force_wake(s),
             Self::Resize(_) => resize(s, &mut actor, choice),
@@ -300,6 +303,23 @@ fn detach(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
         1 => {
             s.stopped[0] = true;
             "the other file's producer stops the queue"
+        }
+        _ => return None,
+    };
+    actor.step += 1;
+    Some(text)
+}
+
+/// `tun_attach()` of a further queue of a device, which no `tun_force_wake_queue()` follows.
+fn attach(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
+    let text = match actor.step {
+        0 => {
+            s.attached = true;
+            "tfile->tun is the device"
+        }
+        1 => {
+            s.owned[0] = true;
+            "the slot is this file's"
         }
         _ => return None,
     };

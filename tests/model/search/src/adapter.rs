@@ -194,10 +194,14 @@ macro_rules! adapter {
                 usize::from(ask(Access::Looks))
             }
 
-            fn with_device(&self, _ring: &Ring, look: impl FnOnce(Device) -> bool) -> bool {
-                let result = ask(Access::Enter) != 0 && look(Device);
+            fn with_device(&self, _ring: &Ring, check: impl FnOnce(Device) -> bool) -> Option<bool> {
+                let result = (ask(Access::Enter) != 0).then(|| check(Device));
                 ask(Access::Leave);
                 result
+            }
+
+            fn check_layout(&self, _ring: &Ring) {
+                ask(Access::CheckLayout);
             }
         }
 

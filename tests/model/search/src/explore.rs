@@ -52,23 +52,35 @@ impl Config {
         });
         Rules {
             drops_allowed: self.drops_allowed,
-            owner_changes: has(Kind::TakeOver) || has(Kind::Detach) || has(Kind::Remove),
+            owner_changes: [Kind::TakeOver, Kind::Detach, Kind::Attach, Kind::Remove]
+                .into_iter()
+                .any(has),
             running_changes: has(Kind::Link),
-            device_changes: has(Kind::Remove),
+            device_changes: has(Kind::Attach) || has(Kind::Remove),
             // One more than any threshold.
             most_count: self.enough(largest.max().unwrap_or(self.size).max(self.size)) + 1,
         }
     }
 
-    /// The states to start from: an empty ring, its indices at every offset.
+    /// The states to start from: an empty ring, its indices at every offset. A file that will be
+    /// attached may be the first one of a driver whose layout has not been compared yet.
     fn starts(&self) -> impl Iterator<Item = State> {
-        (0..self.size.max(1)).map(|offset| {
-            let mut state = State::new(self.size, self.batch, offset);
-            if self.actors.contains(&Kind::TakeOver) {
-                state.queue_index = 1;
-                state.owned = [false, true];
-            }
-            state
+        let attaches = self.actors.contains(&Kind::Attach);
+        let known: &[bool] = if attaches { &[true, false] } else { &[true] };
+        (0..self.size.max(1)).flat_map(move |offset| {
+            known.iter().map(move |&layout_known| {
+                let mut state = State::new(self.size, self.batch, offset);
+                if self.actors.contains(&Kind::TakeOver) {
+                    state.queue_index = 1;
+                    state.owned = [false, true];
+                }
+                if attaches {
+                    state.attached = false;
+                    state.owned = [false; 2];
+                }
+                state.layout_known = layout_known;
+                state
+            })
         })
     }
 }
@@ -393,7 +405,7 @@ impl Search<'_> {
             | Access::HasRoom
             | Access::IsStopped(_)
             | Access::Wake(_) => true,
-            Access::Enter => self.rules.device_changes,
+            Access::Enter | Access::CheckLayout => self.rules.device_changes,
             Access::Running => self.rules.running_changes,
             Access::Owns => self.rules.owner_changes,
             _ => false,
@@ -505,10 +517,15 @@ impl Search<'_> {
             }
             Access::Enter => {
                 s.consumer.rcu = true;
-                u8::from(s.attached)
+                u8::from(s.attached && s.layout_known)
             }
             Access::Leave => {
                 s.consumer.rcu = false;
+                0
+            }
+            // A file without a queue of its own is not compared.
+            Access::CheckLayout => {
+                s.layout_known |= s.attached && s.owned[usize::from(s.queue_index)];
                 0
             }
             Access::Backpressure => u8::from(self.config.backpressure),

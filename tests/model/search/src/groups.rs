@@ -112,6 +112,13 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
+        name: "attach",
+        about: "this file becomes a queue of a device, whose layout is known or not",
+        actors: &[Kind::Sender, Kind::Attach],
+        asks: &[Ask::Two],
+        ..PLAIN
+    },
+    Group {
         name: "remove",
         about: "the device is removed",
         actors: &[Kind::Sender, Kind::Remove],

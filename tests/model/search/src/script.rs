@@ -57,6 +57,8 @@ pub(crate) enum Access {
     Enter,
     /// Leaves the RCU section.
     Leave,
+    /// Compares the layout of the device's structures.
+    CheckLayout,
     /// Asks whether the device has backpressure.
     Backpressure,
     /// Asks whether the device runs.
@@ -203,7 +205,7 @@ fn run(adapter: Adapter, wanted: Option<&str>, n: usize, answers: Vec<u8>) -> Ne
 fn audit(script: &Script, next: Access) -> Option<Breach> {
     let (mut locked, mut producer, mut off, mut rcu) = (false, false, false, false);
     let (mut freed, mut added, mut stopped) = (0, 0, false);
-    let (mut look, mut dry, mut woken) = (0, false, false);
+    let (mut look, mut dry, mut woken, mut took) = (0, false, false, false);
     // Of the hold: the tail at its start and now; of the call: how far marks are apart.
     let (mut tails, mut size, mut looks): (Option<(u8, u8)>, u8, u8) = (None, 0, 1);
     let last = script.asked.len() - 1;
@@ -264,13 +266,14 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 rcu = true;
             }
             Access::Leave => rcu = false,
+            Access::CheckLayout => must(locked && !rcu, "locks", "without the consumer lock"),
             Access::IsStopped(_) => {
                 must(rcu, "locks", "outside of the RCU section");
                 // The first hold is the only one that moves entries.
                 must(
-                    look > 1 || passed > 0 || dry,
+                    look > 1 || passed > 0 || (dry && took),
                     "no-needless-check",
-                    "a look at the queue after a call that passed no mark and left entries behind",
+                    "a look at the queue after a call that passed no mark, and left entries behind or took none",
                 );
                 stopped = answer == Some(1);
             }
@@ -304,6 +307,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             Access::Read(_) => {
                 must(locked, "locks", "without the consumer lock");
                 dry = answer == Some(0);
+                took |= answer.is_some_and(|entry| entry != 0);
             }
             Access::SetTail(tail) => {
                 must(locked, "locks", "without the consumer lock");

@@ -90,6 +90,8 @@ pub(crate) struct State {
     pub(crate) producer_lock: Holder,
     /// `tfile->tun` is not NULL.
     pub(crate) attached: bool,
+    /// The driver's layout was compared, and matches.
+    pub(crate) layout_known: bool,
     /// The device has been freed.
     pub(crate) gone: bool,
     pub(crate) running: bool,
@@ -121,6 +123,7 @@ impl State {
             consumer_lock: Holder::Nobody,
             producer_lock: Holder::Nobody,
             attached: true,
+            layout_known: true,
             gone: false,
             running: true,
             closed: false,
@@ -259,7 +262,7 @@ impl fmt::Display for State {
         }
         write!(
             f,
-            " ] tail {} producer {} count {}{}{}{}{}",
+            " ] tail {} producer {} count {}{}{}{}{}{}{}",
             self.tail,
             self.producer,
             self.count,
@@ -267,6 +270,8 @@ impl fmt::Display for State {
             flag(self.stopped[1], " stopped[1]"),
             flag(!self.running, " down"),
             flag(self.closed, " closed"),
+            flag(!self.attached, " without device"),
+            flag(!self.layout_known, " of unknown layout"),
         )
     }
 }

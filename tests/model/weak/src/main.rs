@@ -43,6 +43,7 @@ enum Other {
     Nobody,
     LinkDown,
     Detach,
+    Attach,
 }
 
 /// One model.
@@ -173,6 +174,19 @@ const GROUPS: &[Group] = &[
         runs: LOSSES,
     },
     Group {
+        name: "attach",
+        about: "one sender, and the file becomes a further queue of a device: the queue is never left stopped",
+        senders: 1,
+        other: Other::Attach,
+        runs: &[
+            run(1, 1, 0, 1, 1).up_to(3),
+            run(1, 1, 0, 1, 2).up_to(3),
+            run(2, 1, 0, 2, 2).up_to(3),
+            run(2, 2, 1, 2, 3).up_to(2),
+            run(3, 1, 2, 3, 3).up_to(2),
+        ],
+    },
+    Group {
         name: "head",
         about: "a lockless reader that sees a freed slot, and then looks at the head, does not find the old one",
         senders: 0,
@@ -225,14 +239,19 @@ impl Consumer<'_> {
     fn call(&mut self) -> bool {
         let dry = self.world.is_dry();
         if !dry {
-            let taken = (self.adapter)(self.world, self.ask);
-            self.world.check_taken(&taken, self.count);
-            must(!taken.is_empty(), "conservation", || {
+            must(self.call_unseen() > 0, "conservation", || {
                 "an entry at the head, and none was handed out".to_owned()
             });
-            self.count += taken.len();
         }
         !dry
+    }
+
+    /// Calls, whether or not there are entries; returns how many it took.
+    fn call_unseen(&mut self) -> usize {
+        let taken = (self.adapter)(self.world, self.ask);
+        self.world.check_taken(&taken, self.count);
+        self.count += taken.len();
+        taken.len()
     }
 
     /// Goes on until it has had them all, and sleeps as long as the ring is dry. Where the queue
@@ -268,7 +287,8 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     // One sender alone, that never finds the ring full, can be slept and waited for. Where there
     // are more it is enough for a stall that at rest the ring is dry, and the queue stopped.
     let alone = quiet && group.senders == 1;
-    let world = Arc::new(World::new(run, quiet, alone));
+    let attached = group.other != Other::Attach;
+    let world = Arc::new(World::new(run, quiet, alone, attached));
     let senders: Vec<_> = (0..group.senders)
         .map(|me| {
             let world = Arc::clone(&world);
@@ -279,6 +299,7 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
         let world = Arc::clone(&world);
         spawn(format!("{:?}", group.other), move || match group.other {
             Other::LinkDown => world.link_down(),
+            Other::Attach => world.attach(),
             _ => world.detach(),
         })
     });
@@ -295,7 +316,9 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
             if alone {
                 consumer.sleep_and_call(total);
             } else {
-                for _ in 0..CALLS {
+                // The first call may find the ring empty.
+                consumer.call_unseen();
+                for _ in 1..CALLS {
                     consumer.call();
                 }
             }
@@ -321,7 +344,7 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     });
     let stopped = world.stopped.load(Ordering::Relaxed);
     match group.other {
-        Other::Nobody => must(!stopped, "liveness", || {
+        Other::Nobody | Other::Attach => must(!stopped, "liveness", || {
             "the ring is dry, and the queue stays stopped".to_owned()
         }),
         Other::LinkDown => must(stopped, "running", || {
@@ -334,7 +357,7 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
 /// One execution of a reader without a lock, beside a consumer, in a full ring.
 fn reader(run: &'static Run, adapter: Adapter) {
     let (size, offset, n) = (run.size, run.offset, run.ask);
-    let world = Arc::new(World::new(run, true, false));
+    let world = Arc::new(World::new(run, true, false, true));
     world.sender(run.sends);
     let consumer = {
         let world = Arc::clone(&world);

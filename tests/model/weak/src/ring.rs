@@ -9,7 +9,7 @@ use loom::sync::{
     Mutex, Notify,
     atomic::{
         AtomicBool, AtomicUsize,
-        Ordering::{Relaxed, SeqCst},
+        Ordering::{Acquire, Relaxed, Release, SeqCst},
         fence,
     },
 };
@@ -46,11 +46,13 @@ pub(crate) struct World {
     pub(crate) stopped: AtomicBool,
     pub(crate) running: AtomicBool,
     pub(crate) owned: AtomicBool,
+    /// `tfile->tun` is not NULL.
+    device: AtomicBool,
     /// What the consumer waits for when the ring is dry: `sk_data_ready()`.
     pub(crate) data: Notify,
     /// What the sender waits for when the queue is stopped: that the qdisc is scheduled.
     scheduled: Notify,
-    /// Nobody changes `running` or `owned`, so they need not be looked at.
+    /// Nobody changes `running`, `owned` or `device`, so they need not be looked at.
     quiet: bool,
     /// There is one sender and nobody but the consumer: it waits while the queue is stopped, and
     /// never finds the ring full.
@@ -62,8 +64,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An empty ring.
-    pub(crate) fn new(run: &crate::Run, quiet: bool, alone: bool) -> Self {
+    /// An empty ring; its file has a device, or gets one by [`World::attach`].
+    pub(crate) fn new(run: &crate::Run, quiet: bool, alone: bool, attached: bool) -> Self {
         let &crate::Run {
             size,
             batch,
@@ -84,7 +86,8 @@ impl World {
             next: Held::new(1),
             stopped: AtomicBool::new(false),
             running: AtomicBool::new(true),
-            owned: AtomicBool::new(true),
+            owned: AtomicBool::new(attached),
+            device: AtomicBool::new(attached),
             data: Notify::new(),
             scheduled: Notify::new(),
             quiet,
@@ -116,6 +119,16 @@ impl World {
         self.quiet || self.owned.load(Relaxed)
     }
 
+    /// The same, as the producer finds the file: what it does with the file depends on the pointer.
+    fn finds_file(&self) -> bool {
+        self.quiet || self.owned.load(Acquire)
+    }
+
+    /// The file has a device.
+    pub(crate) fn has_device(&self) -> bool {
+        self.quiet || self.device.load(Relaxed)
+    }
+
     /// `netif_tx_wake_queue()`
     fn wake_queue(&self) {
         if self.stopped.swap(false, Relaxed) {
@@ -138,6 +151,8 @@ impl World {
         if room {
             let number = self.next.fetch_add(1, Relaxed);
             let index = self.producer.load(Relaxed);
+            // smp_wmb()
+            fence(Release);
             self.slots[index].0.store(number, Relaxed);
             self.producer.store((index + 1) % self.slots.len(), Relaxed);
         }
@@ -187,7 +202,7 @@ impl World {
                 self.scheduled.wait();
                 stopped = self.stopped.load(Relaxed);
             }
-            let sent = !stopped && self.is_owned() && {
+            let sent = !stopped && self.finds_file() && {
                 let produced = self.xmit();
                 must(produced || !self.alone, "no-drop", || {
                     "a full ring below a running queue".to_owned()
@@ -222,6 +237,14 @@ impl World {
         note!("the queue is another file's");
         self.stopped.store(true, Relaxed);
         note!("the other file's producer stops the queue");
+    }
+
+    /// `tun_attach()` of a further queue of a device.
+    pub(crate) fn attach(&self) {
+        self.device.store(true, Release);
+        note!("the file has a device");
+        self.owned.store(true, Release);
+        note!("the queue is this file's");
     }
 
     /// `__ptr_ring_empty()`, as the consumer has it.
@@ -392,8 +415,14 @@ macro_rules! adapter {
                 self.0.looks
             }
 
-            fn with_device(&self, _ring: &Ring<'_>, look: impl FnOnce(Device<'_>) -> bool) -> bool {
-                look(Device(self.0))
+            fn with_device(
+                &self,
+                _ring: &Ring<'_>,
+                check: impl FnOnce(Device<'_>) -> bool,
+            ) -> Option<bool> {
+                let has_device = self.0.has_device();
+                note!("asks whether the file has a device: {has_device}");
+                has_device.then(|| check(Device(self.0)))
             }
         }
 
