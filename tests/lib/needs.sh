@@ -33,28 +33,48 @@ prepare_need() {
 	esac
 }
 
-# prepare_shared "NAME...": those of the list that most suites share, the client beside the kernel's tree, as neither
-# keeps all CPUs busy by itself
+# prepare_shared "NAME...": those of the list that most suites share. The client and user-mode Linux are built beside
+# the kernel's tree, which does not keep all CPUs busy. User-mode Linux is not waited for: the suites that need it do so.
 prepare_shared() {
-	local name client='' log=$BUILD/log/client.log
+	local name client=''
 	case " $1 " in
 	*" root "* | *" kernel "* | *" modules "* | *" tools "* | *" uml "* | *" debug "* | *" kcsan "*) need root ;;
 	esac
+	mkdir -p "$BUILD/log"
 	if [[ " $1 " = *" tools "* ]]; then
-		mkdir -p "${log%/*}"
-		"$TOP/scripts/client" build >"$log" 2>&1 </dev/null &
+		start_beside client "$TOP/scripts/client" build
 		client=$!
-		# shellcheck disable=SC2064 # that process
-		trap "kill $client 2>/dev/null || true" EXIT
 	fi
+	if [[ " $1 " = *" uml "* ]]; then
+		need source
+		start_beside uml "$TOP/scripts/uml" prepare
+	fi
+	trap end_beside EXIT
 	for name in kernel modules; do
 		[[ " $1 " != *" $name "* ]] || need "$name"
 	done
 	[ -z "$client" ] || {
-		step "the client" wait_for_client "$client" "$log"
-		trap - EXIT
+		step "the client" wait_for_client "$client"
 		export PREPARED="$PREPARED tools"
 	}
 }
 
-wait_for_client() { wait "$1" || { cat "$2"; return 1; }; }
+# start_beside NAME COMMAND...: in a process group of its own, so that all that it starts can be ended with it
+start_beside() {
+	local log=$BUILD/log/$1.log
+	shift
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
+	set +m
+	BESIDE+=("$!")
+}
+BESIDE=()
+
+end_beside() {
+	local group
+	for group in "${BESIDE[@]}"; do
+		kill -TERM -- "-$group" 2>/dev/null || true
+	done
+}
+
+wait_for_client() { wait "$1" || { cat "$BUILD/log/client.log"; return 1; }; }
