@@ -37,8 +37,7 @@ load_vhost() {
 }
 
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
-# stops and wakes can be told apart from calls without effect, whoever makes them. Ours does without it
-# where the qdisc is to run on another CPU, and counts those itself.
+# stops and wakes can be told apart from calls without effect, whoever makes them.
 watch_wakes() {
 	echo 'p:ring/wake netif_tx_wake_queue state=dev_queue->state' >"$TRACING/kprobe_events"
 	echo "$WAKES_BY if state & 1" >"$WAKE/trigger"
@@ -52,7 +51,5 @@ forget_wakes() {
 
 # wakes: how many so far
 wakes() {
-	local hits
-	hits=$(awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$WAKE/hist")
-	echo $((hits + $(counter remote)))
+	awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$WAKE/hist"
 }

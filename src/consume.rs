@@ -85,11 +85,6 @@ pub(crate) trait Producer {
     /// Whether the slot that the next entry will go to is free.
     fn has_room(&self) -> bool;
 
-    /// The entry that came last, `None` in a ring that is dry.
-    fn newest(&self) -> Option<NonNull<c_void>> {
-        None
-    }
-
     /// How many entries are in the ring, for those who watch; `None` where nobody does.
     #[allow(dead_code)] // only trace points ask, which the unit tests have none of
     fn entries(&self) -> Option<usize> {
@@ -102,8 +97,8 @@ pub(crate) trait Queue {
     /// Whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
     fn is_stopped(&self) -> bool;
 
-    /// Clears the stop, at once, and has the qdisc run: on the CPU `on`, or on this one.
-    fn wake(&self, on: Option<u32>);
+    /// Clears the stop and schedules the qdisc, as `netif_tx_wake_queue()`.
+    fn wake(&self);
 }
 
 /// The device above a ring, as found in one RCU read-side critical section that spans the value.
@@ -129,12 +124,6 @@ pub(crate) trait Device {
 
     /// Starts that count anew.
     fn reset_freed(&self);
-
-    /// The CPU that an entry comes from, if that is known and to be told. The entry is in the ring, and
-    /// both locks are held.
-    fn sender(&self, _entry: NonNull<c_void>) -> Option<u32> {
-        None
-    }
 
     /// The queue has just been woken, for those who watch. Both locks are held, and the count is still
     /// that of before.
@@ -516,7 +505,7 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
             && is_enough(endpoint, &ring, device.add_freed(0))
             && producer.has_room();
         if due {
-            queue.wake(producer.newest().and_then(|entry| device.sender(entry)));
+            queue.wake();
             device.woken(&producer);
             device.reset_freed();
         }

@@ -46,10 +46,6 @@ module! {
             default: 50,
             description: "Percent of a ring to free before its stopped queue is woken, 1 to 100 (default 50)",
         },
-        qdisc_on_sender: bool {
-            default: false,
-            description: "Run the qdisc of a woken queue on the CPU that the newest packet comes from, not on the consumer's (default off)",
-        },
     },
 }
 
@@ -58,22 +54,10 @@ fn wake_after() -> usize {
     usize::from(module_parameters::wake_after.value())
 }
 
-/// Whether the qdisc of a woken queue is to run on the CPU that sent last.
-fn qdisc_on_sender() -> bool {
-    module_parameters::qdisc_on_sender.value()
-}
-
-#[pin_data(PinnedDrop)]
+#[pin_data]
 struct TuntapRing {
     #[pin]
     files: stats::Files,
-}
-
-#[pinned_drop]
-impl PinnedDrop for TuntapRing {
-    fn drop(self: Pin<&mut Self>) {
-        tun::finish_wakes();
-    }
 }
 
 impl kernel::InPlaceModule for TuntapRing {

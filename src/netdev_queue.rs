@@ -109,10 +109,8 @@ impl consume::Queue for NetdevQueue<'_> {
         state & (1 << bindings::netdev_queue_state_t___QUEUE_STATE_DRV_XOFF) != 0
     }
 
-    fn wake(&self, on: Option<u32>) {
-        let on = on.and_then(|cpu| i32::try_from(cpu).ok()).unwrap_or(-1);
-        // SAFETY: The queue is there by the type invariants. Whoever wakes it holds the ring's locks, so
-        // preemption is off.
-        unsafe { bindings::tuntap_ring_helper_wake(self.ptr.as_ptr(), on) };
+    fn wake(&self) {
+        // SAFETY: The queue is there by the type invariants; may be called in any context.
+        unsafe { bindings::netif_tx_wake_queue(self.ptr.as_ptr()) };
     }
 }

@@ -247,16 +247,6 @@ impl consume::Producer for LockedProducer<'_> {
         producer < consume::Ring::slots(self.ring).len() && self.entry(producer).is_none()
     }
 
-    fn newest(&self) -> Option<NonNull<c_void>> {
-        // Behind the head may be slots that are consumed, but not yet freed: what they hold is not ours.
-        self.entry(consume::Ring::head(self.ring))?;
-        let newest = match self.producer() {
-            0 => consume::Ring::slots(self.ring).len().checked_sub(1)?,
-            next => next.wrapping_sub(1),
-        };
-        self.entry(newest)
-    }
-
     fn entries(&self) -> Option<usize> {
         let head = consume::Ring::head(self.ring);
         let size = consume::Ring::slots(self.ring).len();

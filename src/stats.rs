@@ -41,12 +41,11 @@ pub(crate) enum File {
 }
 
 /// Each file and its name.
-const FILES: [(&CStr, File); 8] = [
+const FILES: [(&CStr, File); 7] = [
     (c"calls", File::Calls),
     (c"batches", File::Batches),
     (c"entries", File::Counter(ENTRIES)),
     (c"wakes", File::Counter(WAKES)),
-    (c"remote", File::Counter(REMOTE)),
     (c"withheld", File::Counter(WITHHELD)),
     (c"turned_away", File::Counter(TURNED_AWAY)),
     (c"stopped", File::Stopped),
@@ -56,8 +55,6 @@ const FILES: [(&CStr, File); 8] = [
 const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRIES);
 /// Queues woken.
 const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
-/// Those of them whose qdisc runs on the sender's CPU.
-const REMOTE: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REMOTE);
 /// Wakes that were due and not given: the ring was full again, or somebody else had been faster.
 const WITHHELD: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WITHHELD);
 /// Calls with a file that was turned away.

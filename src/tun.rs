@@ -35,7 +35,6 @@ use crate::{
     },
 };
 use core::{
-    ffi::c_void,
     marker::PhantomData,
     mem::{
         offset_of,
@@ -204,14 +203,6 @@ impl consume::Endpoint for TunFile<'_> {
     }
 }
 
-/// Waits until no other CPU is about to run a qdisc for us. There must be no callers any more.
-///
-/// Context: may sleep.
-pub(crate) fn finish_wakes() {
-    // SAFETY: Process context, when the module goes.
-    unsafe { bindings::tuntap_ring_helper_finish_wakes() };
-}
-
 /// The device of a tun file, seen in one RCU read-side critical section and under the consumer
 /// lock of the file's ring.
 ///
@@ -315,15 +306,6 @@ impl<'a> consume::Device for TunDevice<'a> {
     fn reset_freed(&self) {
         // SAFETY: There by the type invariants, and under the consumer lock, which is held.
         unsafe { access::write(self.freed(), 0) };
-    }
-
-    fn sender(&self, entry: NonNull<c_void>) -> Option<u32> {
-        if !crate::qdisc_on_sender() {
-            return None;
-        }
-        // SAFETY: Entries of tun's rings are packets and XDP frames, which the function tells apart; this
-        // one is in the ring, and stays there as long as its locks are held.
-        u32::try_from(unsafe { bindings::tuntap_ring_helper_sender(entry.as_ptr()) }).ok()
     }
 
     fn woken(&self, producer: &impl consume::Producer) {

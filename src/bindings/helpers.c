@@ -2,15 +2,12 @@
 /* Inline functions and per-CPU data of the kernel that bindgen can't bind. */
 
 #include <linux/bottom_half.h>
-#include <linux/if_tun.h>
 #include <linux/kcsan-checks.h>
 #include <linux/netdevice.h>
 #include <linux/nsproxy.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <linux/skbuff.h>
-#include <linux/smp.h>
 #include <linux/spinlock.h>
 #include <net/net_namespace.h>
 #include <net/rtnetlink.h>
@@ -111,98 +108,6 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(&counters[counter], cpu));
 	return sum;
-}
-
-/* The CPU that a packet in a ring of tun comes from; -1 where that is not known. */
-int tuntap_ring_helper_sender(void *entry)
-{
-	struct sk_buff *skb = entry;
-
-	return tun_is_xdp_frame(entry) ? -1 : skb->alloc_cpu;
-}
-
-/* A qdisc that is to run on another CPU: one at a time for each CPU that asks. */
-struct remote {
-	call_single_data_t csd;
-	struct netdev_queue *queue;	/* NULL: at rest */
-};
-
-static DEFINE_PER_CPU(struct remote, remotes);
-
-/*
- * On the other CPU: mostly in an interrupt, and NET_TX and with it the qdisc run
- * on the way out of it; a CPU that polls while idle leaves them to ksoftirqd.
- */
-static void schedule_remote(void *info)
-{
-	struct remote *remote = info;
-	struct netdev_queue *queue = remote->queue;
-
-	netif_schedule_queue(queue);
-	dev_put(queue->dev);
-	/*
-	 * Pairs with smp_load_acquire() in tuntap_ring_helper_wake(): all of it was
-	 * read before it is written again. Litmus test: `remote-wake`
-	 */
-	smp_store_release(&remote->queue, NULL);
-}
-
-/*
- * As netif_tx_wake_queue(), but the qdisc runs on another CPU. The stop is
- * cleared here and now, as the caller holds the ring's locks; that the qdisc is
- * scheduled later harms nobody, whatever becomes of queue and device meanwhile.
- * Not inlined, so that tests see its calls.
- */
-static noinline void tuntap_ring_wake_on(struct netdev_queue *queue, int cpu,
-					 struct remote *remote)
-{
-	dev_hold(queue->dev);
-	remote->queue = queue;
-	INIT_CSD(&remote->csd, schedule_remote, remote);
-	/*
-	 * Seen as running by whoever schedules it: the call is put into a list by a
-	 * cmpxchg(), and taken out by an xchg(). Litmus test: `remote-schedule`
-	 */
-	netif_tx_start_queue(queue);
-	/* The CPU can't go while preemption is off; if it has gone before, then here. */
-	if (smp_call_function_single_async(cpu, &remote->csd))
-		schedule_remote(remote);
-	else
-		__this_cpu_inc(counters[TUNTAP_RING_REMOTE]);
-}
-
-/*
- * Wakes a stopped queue whose ring's locks are held; CPU is where its qdisc should
- * run, -1 for here. With PREEMPT_RT it is always here: the locks leave preemption
- * on, and a task could meet another one at its CPU's struct remote.
- */
-void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu)
-{
-	struct remote *remote;
-
-	if (IS_ENABLED(CONFIG_PREEMPT_RT) || cpu < 0 || cpu >= nr_cpu_ids ||
-	    cpu == smp_processor_id() || !cpu_online(cpu))
-		goto here;
-	remote = this_cpu_ptr(&remotes);
-	/* Pairs with smp_store_release() in schedule_remote(). Litmus test: `remote-wake` */
-	if (!smp_load_acquire(&remote->queue)) {
-		tuntap_ring_wake_on(queue, cpu, remote);
-		return;
-	}
-here:
-	netif_tx_wake_queue(queue);
-}
-
-/* Before the module goes: nobody is called back any more. Its users are gone. */
-void tuntap_ring_helper_finish_wakes(void)
-{
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		while (READ_ONCE(per_cpu(remotes, cpu).queue))
-			cond_resched();
-	/* Who has written that last may still be in the function, with interrupts off. */
-	synchronize_rcu();
 }
 
 /*

@@ -5,13 +5,10 @@
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
-struct netdev_queue;
-
 /* What is counted; src/stats.rs says what each means and gives it its file name. */
 enum tuntap_ring_counter {
 	TUNTAP_RING_ENTRIES,
 	TUNTAP_RING_WAKES,
-	TUNTAP_RING_REMOTE,
 	TUNTAP_RING_WITHHELD,
 	TUNTAP_RING_TURNED_AWAY,
 	/* Calls, by the number of binary digits of what they took; the last: and more. */
@@ -35,9 +32,6 @@ void tuntap_ring_helper_spin_lock(spinlock_t *lock);
 void tuntap_ring_helper_spin_unlock(spinlock_t *lock);
 void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
-int tuntap_ring_helper_sender(void *entry);
-void tuntap_ring_helper_wake(struct netdev_queue *queue, int cpu);
-void tuntap_ring_helper_finish_wakes(void);
 void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
 
 #endif

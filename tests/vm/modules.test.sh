@@ -136,13 +136,12 @@ passes_over() {
 no_parameter_in_sysfs() {
 	modprobe tuntap_ring wake_after=75 &&
 		fails test -e /sys/module/tuntap_ring/parameters/wake_after &&
-		fails test -e /sys/module/tuntap_ring/parameters/qdisc_on_sender &&
 		rmmod tuntap_ring
 }
 
 # The parts build on each other.
 run_alone "${RUN_ALONE:-tests/vm/run}" modules
-plan 29
+plan 26
 check "tuntap_ring does not unload while tuntap_ring_test uses it" rejects_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
@@ -153,15 +152,11 @@ check "tuntap_ring loads and unloads again and again" load_and_unload
 for value in 1 100; do
 	check "accepts wake_after=$value" takes "wake_after=$value"
 done
-check "accepts qdisc_on_sender=1" takes qdisc_on_sender=1
 for value in 0 101 255; do
 	check "rejects wake_after=$value with EINVAL" rejects "wake_after=$value"
 done
 for value in 256 -1 half; do
 	check "the kernel rejects wake_after=$value" rejected_by_kernel "wake_after=$value"
-done
-for value in 2 maybe; do
-	check "the kernel rejects qdisc_on_sender=$value" rejected_by_kernel "qdisc_on_sender=$value"
 done
 check "the kernel ignores an unknown parameter" passes_over wake_before=1
 check "no parameter can be written through sysfs" no_parameter_in_sysfs

@@ -240,7 +240,7 @@ static bool is_consumer(const struct test *test, unsigned long address)
 					strstr(symbol, "tun_ring_consume")));
 }
 
-/* On entry of what wakes a queue, here or for another CPU. */
+/* On entry of what wakes a queue. */
 static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 		   unsigned long ret_ip, struct ftrace_regs *regs, void *data)
 {
@@ -316,11 +316,7 @@ static int register_between(struct test *test, bool all_consumers)
 
 static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 {
-	/* register_fprobe_syms() sorts them. */
-	const char **wakes = (const char *[]) {
-		"netif_tx_wake_queue",
-		"tuntap_ring_wake_on",
-	};
+	const char **wake = (const char *[]) { "netif_tx_wake_queue" };
 	struct netdev_queue *queue;
 	struct ptr_ring *ring;
 	int err;
@@ -346,7 +342,7 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 	test->ring = ring;
 	test->all_consumers = arg->all_consumers;
 	test->wake.entry_handler = on_wake;
-	err = register_fprobe_syms(&test->wake, wakes, 2);
+	err = register_fprobe_syms(&test->wake, wake, 1);
 	if (err)
 		return err;
 	err = register_between(test, arg->all_consumers);

@@ -17,18 +17,17 @@ use crate::sys::Stop;
 use crate::wait::Waiter;
 
 /// Each counter that is one number: its file, and what it is called.
-const COUNTERS: [(&str, &str); 6] = [
+const COUNTERS: [(&str, &str); 5] = [
     ("calls", "calls"),
     ("entries", "entries"),
     ("wakes", "wakes"),
-    ("remote", "  on the sender's CPU"),
     ("withheld", "wakes withheld"),
     ("turned_away", "files turned away"),
 ];
 const CALLS: usize = 0;
 const ENTRIES: usize = 1;
 const WAKES: usize = 2;
-const WITHHELD: usize = 4;
+const WITHHELD: usize = 3;
 
 /// How wide the longest bar of the histogram is.
 const BAR: usize = 40;
@@ -338,7 +337,7 @@ pub fn watch(args: &WatchArgs) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn sample(counters: [u64; 6], batches: &[u64], stopped: &[&str]) -> Sample {
+    fn sample(counters: [u64; 5], batches: &[u64], stopped: &[&str]) -> Sample {
         Sample {
             counters,
             batches: batches
@@ -364,7 +363,7 @@ mod tests {
         }
         fs::write(folder.join("batches"), "0 7\n1 8\n2 9\n").unwrap();
         fs::write(folder.join("stopped"), "\n").unwrap();
-        let expected = sample([0, 1, 2, 3, 4, 5], &[7, 8, 9], &[]);
+        let expected = sample([0, 1, 2, 3, 4], &[7, 8, 9], &[]);
         assert_eq!(Sample::read(&folder).unwrap(), expected);
         fs::write(folder.join("stopped"), "tap0 0\ntap1 3\n").unwrap();
         assert_eq!(Sample::read(&folder).unwrap().stopped, ["tap0 0", "tap1 3"]);
@@ -378,9 +377,9 @@ mod tests {
 
     #[test]
     fn counts_since_the_previous_sample() {
-        let then = sample([10, 100, 5, 0, 1, 0], &[4, 6], &[]);
-        let now = sample([30, 500, 9, 1, 1, 2], &[9, 21], &["tap0 0"]);
-        let since = sample([20, 400, 4, 1, 0, 2], &[5, 15], &["tap0 0"]);
+        let then = sample([10, 100, 5, 1, 0], &[4, 6], &[]);
+        let now = sample([30, 500, 9, 1, 2], &[9, 21], &["tap0 0"]);
+        let since = sample([20, 400, 4, 0, 2], &[5, 15], &["tap0 0"]);
         assert_eq!(now.since(&then), since);
         // Counted from nothing again.
         assert_eq!(then.since(&now), then);
@@ -389,11 +388,7 @@ mod tests {
     #[test]
     fn prints_one_line_an_interval() {
         let mut view = View::new(Sample::default());
-        let next = sample(
-            [1000, 64_000, 30, 0, 10, 0],
-            &[0, 1000],
-            &["tap0 0", "tap1 3"],
-        );
+        let next = sample([1000, 64_000, 30, 10, 0], &[0, 1000], &["tap0 0", "tap1 3"]);
         view.advance(next, Duration::from_secs(2));
         assert_eq!(
             view.line(),
@@ -408,7 +403,7 @@ mod tests {
 
     #[test]
     fn draws_counters_batches_and_stopped_queues() {
-        let mut view = View::new(sample([7; 6], &[0; 10], &[]));
+        let mut view = View::new(sample([7; 5], &[0; 10], &[]));
         let screen = view.screen();
         for line in [
             "tuntap_ring, since it was loaded; Ctrl-C ends",
@@ -420,7 +415,7 @@ mod tests {
             );
         }
         let next = sample(
-            [3_000_000, 64, 30, 0, 10, 0],
+            [3_000_000, 64, 30, 10, 0],
             &[0, 1_000_000, 2_000_000, 0, 0, 0, 0, 0, 0, 0],
             &["tap0 0"],
         );
@@ -443,7 +438,7 @@ mod tests {
 
     #[test]
     fn counts_how_long_a_queue_stays_stopped() {
-        let stopped = sample([5; 6], &[], &["tap0 0"]);
+        let stopped = sample([5; 5], &[], &["tap0 0"]);
         let mut view = View::new(stopped.clone());
         for _ in 0..3 {
             view.advance(stopped.clone(), Duration::from_secs(1));
@@ -454,7 +449,7 @@ mod tests {
             "expected: \"nobody takes\" in it, seen: {}",
             view.screen()
         );
-        view.advance(sample([5; 6], &[], &["tap0 1"]), Duration::from_secs(1));
+        view.advance(sample([5; 5], &[], &["tap0 1"]), Duration::from_secs(1));
         assert_eq!(view.stopped, [("tap0 1".to_owned(), 1)]);
     }
 

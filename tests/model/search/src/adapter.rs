@@ -125,7 +125,7 @@ macro_rules! adapter {
                 ask(Access::IsStopped(self.0)) != 0
             }
 
-            fn wake(&self, _on: Option<u32>) {
+            fn wake(&self) {
                 ask(Access::Wake(self.0));
             }
         }

@@ -354,7 +354,7 @@ macro_rules! adapter {
                 stopped
             }
 
-            fn wake(&self, _on: Option<u32>) {
+            fn wake(&self) {
                 note!("wakes the queue");
                 self.0.wake();
             }
