@@ -168,8 +168,11 @@ impl Agreement {
             let state = match compare() {
                 // What another CPU has decided meanwhile is not undone.
                 Verdict::Open => return Ok(()),
-                // SAFETY: An open file has its operations until it is closed.
-                Verdict::Fits => unsafe { access::read(addr_of!((*file.as_ptr()).f_op)) } as usize,
+                Verdict::Fits => {
+                    // SAFETY: An open file has its operations until it is closed.
+                    let operations = unsafe { access::read(addr_of!((*file.as_ptr()).f_op)) };
+                    operations as usize
+                }
                 Verdict::Misfit => {
                     pr_err!(
                         "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",

@@ -75,7 +75,7 @@ where
         tell(device.net_device(), number(device.queue_index()));
         true
     });
-    if !is_named {
+    if is_named.is_none() {
         tell(ptr::null(), -1);
     }
 }
