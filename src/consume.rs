@@ -118,8 +118,8 @@ pub(crate) trait Device {
     /// The queue that this ring's file names, `None` where the device has no such queue.
     fn queue(&self) -> Option<Self::Queue>;
 
-    /// Notes that `slots` more were freed while the queue was seen stopped, and returns how many
-    /// it have been since the last wake. Devices that keep no such count return `usize::MAX`.
+    /// Adds `slots` that were freed while the queue was seen stopped, and returns the number of such slots
+    /// since the last wake.
     fn add_freed(&self, slots: usize) -> usize;
 
     /// Starts that count anew.
@@ -199,7 +199,7 @@ pub(crate) enum Wake {
     Withheld,
 }
 
-/// What one hold of the consumer lock moved.
+/// What one critical section under the consumer lock moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// Entries handed out.

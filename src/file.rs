@@ -4,8 +4,8 @@
 //! socket and holds a ring.
 
 use crate::{
-    access,
-    bindings,
+    access, bindings,
+    consume::Outcome,
     layout::{
         Agreement,
         Verdict, //
@@ -17,6 +17,7 @@ use crate::{
 };
 use core::{
     ffi::c_void,
+    mem::MaybeUninit,
     ptr::{
         addr_of,
         NonNull, //
@@ -28,7 +29,7 @@ use kernel::{
 };
 
 /// A file of a driver, whose private data has a ring in it.
-pub(crate) trait File<'a>: Sized {
+pub(crate) trait File<'a>: Copy {
     /// The file's private data.
     type Private;
 
@@ -52,6 +53,13 @@ pub(crate) trait File<'a>: Sized {
     /// Compares the layout that this module was built for with what the driver's own functions and its
     /// devices report. `_ring` shows that the consumer lock is held, which protects the file's queue.
     fn compare(&self, _ring: &Locked<'_>) -> Verdict;
+
+    /// Takes up to `out.len()` entries off the ring; the first [`Outcome::taken`] elements of `out` are
+    /// initialised then.
+    fn consume_batched(self, out: &mut [MaybeUninit<*mut c_void>]) -> Outcome;
+
+    /// Reports a call for `asked` entries to the trace point `consume_batched`.
+    fn trace(self, asked: usize, outcome: &Outcome);
 
     /// Finds what lies behind a `struct file`.
     ///

@@ -2,9 +2,9 @@
 
 //! Takes entries off the rings of tun and tap for vhost-net, and wakes the netdev queue above.
 //!
-//! C comes in here and goes out here. The way of a call leads down: this file, then `tun` or
-//! `tap` (whose ring, which device, which queue), then `consume` (the protocol, safe code), which
-//! reaches `ptr_ring` and `netdev_queue` by its traits.
+//! The exports are here. A call goes down from this file to `tun` (which ring, device and queue) or `tap` (which
+//! ring), and from there to `consume` (the protocol, safe code), which reaches `ptr_ring` and `netdev_queue` through
+//! its traits.
 
 mod access;
 mod bindings;
@@ -92,16 +92,13 @@ impl kernel::InPlaceModule for TuntapRing {
 ///
 /// `array` must have room for `n` pointers.
 #[inline(always)]
-unsafe fn consume_batched<E: consume::Endpoint>(
-    endpoint: Result<E>,
+unsafe fn consume_batched<'a, F: File<'a>>(
+    file: Result<F>,
     array: *mut *mut c_void,
     n: c_int,
-) -> c_int
-where
-    for<'a> E::Device<'a>: trace::Named,
-{
-    let endpoint = match endpoint {
-        Ok(endpoint) => endpoint,
+) -> c_int {
+    let file = match file {
+        Ok(file) => file,
         Err(e) => {
             stats::count_turned_away();
             return e.to_errno();
@@ -113,9 +110,9 @@ where
         Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
     };
     let asked = out.len();
-    let outcome = consume::consume_batched(endpoint, out);
+    let outcome = file.consume_batched(out);
     stats::count(&outcome);
-    trace::consume_batched(endpoint, asked, &outcome);
+    file.trace(asked, &outcome);
     // No more than `n`.
     outcome.taken as c_int
 }

@@ -52,32 +52,53 @@ where
 {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_on!(__tracepoint_consume_batched) {
-        tell_consume_batched(_endpoint, _asked, _outcome.taken, _outcome.freed);
+        emit_with_device(_endpoint, [_asked, _outcome.taken, _outcome.freed]);
     }
 }
 
+/// The same, of a file whose device is not looked at.
+#[cfg(CONFIG_TAP)]
+#[inline(always)]
+pub(crate) fn consume_batched_without_device(_asked: usize, _outcome: &Outcome) {
+    #[cfg(CONFIG_TRACEPOINTS)]
+    if is_on!(__tracepoint_consume_batched) {
+        // SAFETY: No device.
+        unsafe { emit(ptr::null(), -1, [_asked, _outcome.taken, _outcome.freed]) };
+    }
+}
+
+/// Names the device and the queue of a file, which the consumer lock protects.
 #[cfg(CONFIG_TRACEPOINTS)]
 #[cold]
 #[inline(never)]
-fn tell_consume_batched<E: Endpoint>(endpoint: E, asked: usize, taken: usize, freed: usize)
+fn emit_with_device<E: Endpoint>(endpoint: E, counts: [usize; 3])
 where
     for<'a> E::Device<'a>: Named,
 {
-    let tell = |dev: *const bindings::net_device, queue| {
-        // They fit: they come from an `int`.
-        let [asked, taken, freed] = [asked, taken, freed].map(|count| count as u32);
-        // SAFETY: The device is NULL, or there while it is borrowed.
-        unsafe { bindings::rust_do_trace_consume_batched(dev, queue, asked, taken, freed) };
-    };
-    // Whose ring it is, is under the lock.
     let ring = endpoint.lock();
     let is_named = endpoint.with_device(&ring, |device| {
-        tell(device.net_device(), number(device.queue_index()));
+        // SAFETY: The device is there while it is borrowed.
+        unsafe { emit(device.net_device(), number(device.queue_index()), counts) };
         true
     });
     if is_named.is_none() {
-        tell(ptr::null(), -1);
+        // SAFETY: No device.
+        unsafe { emit(ptr::null(), -1, counts) };
     }
+}
+
+/// Emits the event `consume_batched`; `counts` are entries asked for, entries taken, and slots freed.
+///
+/// # Safety
+///
+/// `dev` must be NULL or a device that is there.
+#[cfg(CONFIG_TRACEPOINTS)]
+#[cold]
+unsafe fn emit(dev: *const bindings::net_device, queue: i32, counts: [usize; 3]) {
+    // They come from an `int`.
+    let [asked, taken, freed] = counts.map(|count| count as u32);
+    // SAFETY: By the safety contract.
+    unsafe { bindings::rust_do_trace_consume_batched(dev, queue, asked, taken, freed) };
 }
 
 /// A queue was woken just now, and both locks of its ring are held.

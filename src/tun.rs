@@ -11,7 +11,10 @@ use crate::{
         self,
         private, //
     },
-    consume,
+    consume::{
+        self,
+        Outcome, //
+    },
     file::{
         self,
         File, //
@@ -35,10 +38,12 @@ use crate::{
     },
 };
 use core::{
+    ffi::c_void,
     marker::PhantomData,
     mem::{
         offset_of,
-        size_of, //
+        size_of,
+        MaybeUninit, //
     },
     ptr::{
         addr_of,
@@ -117,6 +122,16 @@ impl<'a> File<'a> for TunFile<'a> {
         } else {
             Verdict::Open
         }
+    }
+
+    #[inline(always)]
+    fn consume_batched(self, out: &mut [MaybeUninit<*mut c_void>]) -> Outcome {
+        consume::consume_batched(self, out)
+    }
+
+    #[inline(always)]
+    fn trace(self, asked: usize, outcome: &Outcome) {
+        trace::consume_batched(self, asked, outcome);
     }
 }
 

@@ -20,9 +20,9 @@ enum vhost_net_consumer {
  * vhost_net_consumer_of() - find out who takes batches off a file's ring
  * @file: the open file of a new backend
  *
- * Asks for none, to see whether the file is turned away. A file that both turn
- * away, be it that the running tun has another layout, is served as without
- * tuntap_ring.
+ * Calls each export for no entries, which takes none and returns an error for a
+ * file that the export rejects. A file that both reject is served as without
+ * tuntap_ring: a packet socket, or a file of a tun with another layout.
  *
  * Context: Process context.
  * Return: The consumer to use for as long as the file is the backend.
@@ -44,8 +44,8 @@ static inline enum vhost_net_consumer vhost_net_consumer_of(struct file *file)
  * @n: the most to take
  *
  * Context: vhost's worker.
- * Return: How many entries were taken; a negative errno if the file was turned
- *	away, and then nothing was taken.
+ * Return: The number of entries taken; a negative errno if the file was
+ *	rejected, and then nothing was taken.
  */
 static inline int vhost_net_consume(enum vhost_net_consumer consumer,
 				    struct file *file, void **array, int n)

@@ -36,7 +36,7 @@ identifier sk, nvq, file, rxq;
 +			rxq->tail = taken;
 +			return taken;
 +		}
-+		/* Turned away after all: as without tuntap_ring from here on. */
++		/* Rejected after all: as without tuntap_ring from here on. */
 +		nvq->consumer = VHOST_NET_CONSUMER_KERNEL;
 +	}
 	spin_lock(&nvq->rx_ring->consumer_lock);

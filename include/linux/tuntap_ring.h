@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Consuming the rings of tun and tap, and waking the netdev queues above.
+ * Consuming the rings of tun and tap, and waking the netdev queues above tun's.
  *
  * Names and prototypes are those of the patch series "tun/tap & vhost-net:
  * netdev queue flow control to avoid ptr_ring tail drop" of 2025. The module
@@ -60,11 +60,11 @@ static inline int tun_ring_consume_batched(struct file *file, void **array,
  *	room for @n pointers
  * @n: the most entries to take
  *
- * As tun_ring_consume_batched(), for the files of tap.c. Those have no
- * IFF_BACKPRESSURE: a stopped queue is woken as soon as a slot is free, if the
- * device has a transmit queue of the file's index.
+ * Takes a batch as tun_ring_consume_batched() does, from a file of tap.c, and
+ * wakes no queue: a receive handler fills the ring of such a file, and no driver
+ * stops a transmit queue when it is full.
  *
- * Context: As tun_ring_consume_batched().
+ * Context: Process context. Takes the ring's consumer lock. Does not sleep.
  * Return: As tun_ring_consume_batched(), for tap instead of tun.
  */
 int tap_ring_consume_batched(struct file *file, void **array, int n);

@@ -11,9 +11,9 @@
 #include <linux/tracepoint.h>
 
 /*
- * A call of either export, at its end. The queue is -1, and the device without
- * a name, where the file has none; a file that was detached from its queue still
- * tells what it was.
+ * A call of either export, at its end. The queue is -1 and the name of the device
+ * is empty for a tun file without a device, and for every tap file, whose device
+ * the call does not look at. A detached tun file has the queue that it had.
  */
 TRACE_EVENT(consume_batched,
 	TP_PROTO(const struct net_device *dev, int queue, unsigned int asked,
@@ -38,9 +38,9 @@ TRACE_EVENT(consume_batched,
 );
 
 /*
- * A queue was woken by a call, whose consume_batched comes after it. CONSUMED is
- * what was consumed while the queue was seen stopped, -1 where that is not
- * counted (tap); FILL is how many entries are in the ring.
+ * A call woke a queue; its consume_batched comes after that. CONSUMED is the
+ * number of slots that were freed while the queue was seen stopped, FILL the
+ * number of entries in the ring.
  */
 TRACE_EVENT(wake,
 	TP_PROTO(const struct net_device *dev, int queue, int consumed, int fill),

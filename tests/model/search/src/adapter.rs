@@ -28,15 +28,6 @@ pub(crate) fn small(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-/// A count that stands for any number.
-pub(crate) fn large(number: u8) -> usize {
-    if number == u8::MAX {
-        usize::MAX
-    } else {
-        usize::from(number)
-    }
-}
-
 /// Implements the traits of the module `consume` beside it. There is one such module for each copy
 /// of the code under test, with traits of its own.
 #[macro_export]
@@ -44,7 +35,7 @@ macro_rules! adapter {
     () => {
         use core::{ffi::c_void, mem::MaybeUninit, ptr, ptr::NonNull};
         use $crate::{
-            adapter::{SLOTS, Slot, large, small},
+            adapter::{SLOTS, Slot, small},
             script::{Access, Returned, Said, ask},
         };
 
@@ -148,11 +139,11 @@ macro_rules! adapter {
             }
 
             fn queue(&self) -> Option<Queue> {
-                ask(Access::Queue).checked_sub(1).map(Queue)
+                Some(Queue(ask(Access::Queue)))
             }
 
             fn add_freed(&self, slots: usize) -> usize {
-                large(ask(Access::AddFreed(small(slots))))
+                usize::from(ask(Access::AddFreed(small(slots))))
             }
 
             fn reset_freed(&self) {
@@ -194,7 +185,11 @@ macro_rules! adapter {
                 usize::from(ask(Access::Looks))
             }
 
-            fn with_device(&self, _ring: &Ring, check: impl FnOnce(Device) -> bool) -> Option<bool> {
+            fn with_device(
+                &self,
+                _ring: &Ring,
+                check: impl FnOnce(Device) -> bool,
+            ) -> Option<bool> {
                 let result = (ask(Access::Enter) != 0).then(|| check(Device));
                 ask(Access::Leave);
                 result

@@ -28,10 +28,6 @@ pub(crate) struct Config {
     pub(crate) drops_allowed: bool,
     /// `IFF_BACKPRESSURE` is set.
     pub(crate) backpressure: bool,
-    /// The device has the queue that the file names.
-    pub(crate) has_queue: bool,
-    /// The device counts freed slots. tap's does not: any number is enough.
-    pub(crate) counts: bool,
     /// How much is freed before a wake, in percent of the ring.
     pub(crate) wake_after: u8,
     /// How often the queue is looked at in a ring-full.
@@ -286,8 +282,7 @@ impl Search<'_> {
             && s.owned[queue]
             && s.running
             && s.attached
-            && self.config.backpressure
-            && self.config.has_queue;
+            && self.config.backpressure;
         if stalled {
             return Err(Breach::new(
                 "liveness",
@@ -531,8 +526,7 @@ impl Search<'_> {
             Access::Backpressure => u8::from(self.config.backpressure),
             Access::Running => u8::from(s.running),
             Access::Owns => u8::from(s.owned[usize::from(s.queue_index)]),
-            Access::Queue if self.config.has_queue => s.queue_index + 1,
-            Access::Queue => 0,
+            Access::Queue => s.queue_index,
             Access::IsStopped(queue) => u8::from(s.stopped[usize::from(queue)]),
             Access::Wake(queue) => {
                 self.may_wake(s, usize::from(queue))?;
@@ -542,7 +536,7 @@ impl Search<'_> {
             }
             Access::AddFreed(slots) => {
                 s.count = s.count.saturating_add(slots).min(self.rules.most_count);
-                if self.config.counts { s.count } else { u8::MAX }
+                s.count
             }
             Access::ResetFreed => {
                 s.count = 0;
@@ -560,7 +554,7 @@ impl Search<'_> {
             (!s.closed, "running"),
             (s.owned[queue], "ownership"),
             (
-                s.count >= self.config.enough(s.size) || s.is_dry() || !self.config.counts,
+                s.count >= self.config.enough(s.size) || s.is_dry(),
                 "threshold",
             ),
         ];

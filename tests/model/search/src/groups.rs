@@ -23,8 +23,6 @@ pub(crate) struct Group {
     hand_back: bool,
     drops_allowed: bool,
     backpressure: bool,
-    has_queue: bool,
-    counts: bool,
     wake_after: u8,
     looks: u8,
     /// For how many entries the consumer calls, beside 1 and as many as there are slots.
@@ -41,8 +39,6 @@ const PLAIN: Group = Group {
     hand_back: false,
     drops_allowed: false,
     backpressure: true,
-    has_queue: true,
-    counts: true,
     wake_after: 50,
     // In rings as small as these a mark at each slot.
     looks: 8,
@@ -208,23 +204,11 @@ pub(crate) const GROUPS: &[Group] = &[
         ..PLAIN
     },
     Group {
-        name: "uncounted",
-        about: "a device that keeps no count of freed slots, as tap's",
-        counts: false,
-        ..PLAIN
-    },
-    Group {
         name: "foreign-stop",
         about: "no backpressure, and something else stops the queue: it stays stopped",
         actors: &[Kind::Sender, Kind::Stopper],
         drops_allowed: true,
         backpressure: false,
-        ..PLAIN
-    },
-    Group {
-        name: "no-queue",
-        about: "the device has no such queue, as a tap file beyond its device's",
-        has_queue: false,
         ..PLAIN
     },
 ];
@@ -260,8 +244,6 @@ impl Group {
                     actors: self.actors.to_vec(),
                     drops_allowed: self.drops_allowed,
                     backpressure: self.backpressure,
-                    has_queue: self.has_queue,
-                    counts: self.counts,
                     wake_after: self.wake_after,
                     looks: self.looks,
                 });
