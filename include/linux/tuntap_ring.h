@@ -4,11 +4,13 @@
  *
  * Names and prototypes are those of the patch series "tun/tap & vhost-net:
  * netdev queue flow control to avoid ptr_ring tail drop" of 2025. The module
- * tuntap_ring implements them.
+ * tuntap_ring implements them. A stub of an export that is not built returns
+ * -EINVAL, as the stubs of tun_get_tx_ring() and tap_get_ptr_ring() do.
  */
 #ifndef _LINUX_TUNTAP_RING_H
 #define _LINUX_TUNTAP_RING_H
 
+#include <linux/errno.h>
 #include <linux/kconfig.h>
 #include <linux/stddef.h>
 #include <linux/types.h>
@@ -48,7 +50,7 @@ int tun_ring_consume_batched(struct file *file, void **array, int n);
 static inline int tun_ring_consume_batched(struct file *file, void **array,
 					   int n)
 {
-	return 0;
+	return -EINVAL;
 }
 #endif
 
@@ -72,7 +74,7 @@ int tap_ring_consume_batched(struct file *file, void **array, int n);
 static inline int tap_ring_consume_batched(struct file *file, void **array,
 					   int n)
 {
-	return 0;
+	return -EINVAL;
 }
 #endif
 
