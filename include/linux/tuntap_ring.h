@@ -78,34 +78,6 @@ static inline int tap_ring_consume_batched(struct file *file, void **array,
 }
 #endif
 
-/**
- * tun_ring_consume() - take one entry off the ring of a tun file
- * @file: an open file of /dev/net/tun
- *
- * Context: As tun_ring_consume_batched().
- * Return: The entry, or NULL if there is none or @file is not a tun file.
- */
-static inline void *tun_ring_consume(struct file *file)
-{
-	void *entry;
-
-	return tun_ring_consume_batched(file, &entry, 1) == 1 ? entry : NULL;
-}
-
-/**
- * tap_ring_consume() - take one entry off the ring of a tap file
- * @file: an open file of a macvtap or ipvtap device
- *
- * Context: As tun_ring_consume_batched().
- * Return: The entry, or NULL if there is none or @file is not a tap file.
- */
-static inline void *tap_ring_consume(struct file *file)
-{
-	void *entry;
-
-	return tap_ring_consume_batched(file, &entry, 1) == 1 ? entry : NULL;
-}
-
 #if IS_ENABLED(CONFIG_TUNTAP_RING)
 /**
  * tuntap_ring_check_build() - is a loaded module the one it should be

@@ -8,7 +8,6 @@ static int __init fallback_init(void)
 {
 	return tun_ring_consume_batched(NULL, NULL, 1) ||
 	       tap_ring_consume_batched(NULL, NULL, 1) ||
-	       tun_ring_consume(NULL) || tap_ring_consume(NULL) ||
 	       tuntap_ring_check_build("", NULL, 0);
 }
 module_init(fallback_init);
