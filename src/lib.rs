@@ -100,7 +100,10 @@ unsafe fn consume_batched<'a, F: File<'a>>(
     let file = match file {
         Ok(file) => file,
         Err(e) => {
-            stats::count_turned_away();
+            // A call for no entries only finds out whose the file is.
+            if n > 0 {
+                stats::count_rejected();
+            }
             return e.to_errno();
         }
     };

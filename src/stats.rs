@@ -47,7 +47,7 @@ const FILES: [(&CStr, File); 7] = [
     (c"entries", File::Counter(ENTRIES)),
     (c"wakes", File::Counter(WAKES)),
     (c"withheld", File::Counter(WITHHELD)),
-    (c"turned_away", File::Counter(TURNED_AWAY)),
+    (c"rejected", File::Counter(REJECTED)),
     (c"stopped", File::Stopped),
 ];
 
@@ -57,8 +57,8 @@ const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRI
 const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
 /// Wakes that were due and not given: the ring was full again, or somebody else had been faster.
 const WITHHELD: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WITHHELD);
-/// Calls with a file that was turned away.
-const TURNED_AWAY: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_TURNED_AWAY);
+/// Calls for entries whose file was rejected.
+const REJECTED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REJECTED);
 
 impl Counter {
     #[inline(always)]
@@ -152,10 +152,10 @@ pub(crate) fn count(outcome: &Outcome) {
     }
 }
 
-/// Accounts for a call whose file was turned away. Context: process.
+/// Counts a call for entries whose file was rejected. Context: process.
 #[cold]
-pub(crate) fn count_turned_away() {
-    TURNED_AWAY.add_one();
+pub(crate) fn count_rejected() {
+    REJECTED.add_one();
 }
 
 /// The files in debugfs, there for as long as the value lives.

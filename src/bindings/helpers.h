@@ -10,7 +10,7 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_ENTRIES,
 	TUNTAP_RING_WAKES,
 	TUNTAP_RING_WITHHELD,
-	TUNTAP_RING_TURNED_AWAY,
+	TUNTAP_RING_REJECTED,
 	/* Calls, by the number of binary digits of what they took; the last: and more. */
 	TUNTAP_RING_BATCHES,
 	TUNTAP_RING_LAST_BATCH = TUNTAP_RING_BATCHES + 9,

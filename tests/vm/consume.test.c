@@ -272,7 +272,7 @@ TEST_F(consume, takes_the_frames_that_a_resize_keeps)
 TEST_F(consume, counts_calls_and_entries)
 {
 	uint64_t calls = counter("calls"), entries = counter("entries");
-	uint64_t wakes = counter("wakes"), turned_away = counter("turned_away");
+	uint64_t wakes = counter("wakes"), rejected = counter("rejected");
 
 	SEND(20);
 	CONSUME(16, 16);
@@ -281,7 +281,7 @@ TEST_F(consume, counts_calls_and_entries)
 	EXPECT_EQ(calls + 3, counter("calls"));
 	EXPECT_EQ(entries + 20, counter("entries"));
 	EXPECT_EQ(wakes, counter("wakes"));
-	EXPECT_EQ(turned_away, counter("turned_away"));
+	EXPECT_EQ(rejected, counter("rejected"));
 }
 
 /*

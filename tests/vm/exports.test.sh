@@ -73,7 +73,7 @@ has_event() {
 
 has_counters() {
 	local counter
-	for counter in calls entries wakes withheld turned_away; do
+	for counter in calls entries wakes withheld rejected; do
 		grep -qxE '[0-9]+' "/sys/kernel/debug/tuntap_ring/$counter" || {
 			echo "expected: a number in the counter $counter, seen: $(cat "/sys/kernel/debug/tuntap_ring/$counter")"
 			return 1

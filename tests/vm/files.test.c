@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Files that the exports turn away, with the errors that
+ * Files that the exports reject, with the errors that
  * include/linux/tuntap_ring.h names.
  *
  *  +------------ network namespace ------------+
@@ -41,7 +41,7 @@ FIXTURE_TEARDOWN(files)
 	close(self->tun);
 }
 
-/* The same for every n: vhost_net asks for 0 to see whose a file is. */
+/* The same for every n: vhost_net calls for 0 to find out whose a file is. */
 static const int most[] = { 0, 1, 64, -1, INT_MIN, INT_MAX };
 
 #define EXPECT_RESULT(result, file, driver)				\
@@ -101,15 +101,34 @@ TEST_F(files, tun_file_without_a_device_returns_0)
 	close(fd);
 }
 
-TEST_F(files, rejected_files_are_counted)
+TEST_F(files, rejected_calls_for_entries_are_counted)
 {
 	struct end end = { .fd = self->pipe[0] };
-	uint64_t calls = counter("calls"), turned_away = counter("turned_away");
+	uint64_t calls = counter("calls"), rejected = counter("rejected");
 
 	for (int i = 0; i < 5; i++)
 		ASSERT_EQ(-EINVAL, consume(end, 64, NULL, 0));
-	EXPECT_EQ(turned_away + 5, counter("turned_away"));
+	end.fd = -1;
+	ASSERT_EQ(-EBADF, consume(end, 1, NULL, 0));
+	EXPECT_EQ(rejected + 6, counter("rejected"));
 	EXPECT_EQ(calls, counter("calls"));
+}
+
+/* As vhost_net makes them for each backend. */
+TEST_F(files, rejected_calls_for_no_entries_are_not_counted)
+{
+	const int fds[] = { self->pipe[0], self->tun, self->tap, -1 };
+	uint64_t rejected = counter("rejected");
+
+	for (int i = 0; i < ARRAY_SIZE(fds); i++) {
+		struct end end = { .fd = fds[i], .kind = TUNTAP_RING_TEST_TUN };
+
+		consume(end, 0, NULL, 0);
+		end.kind = TUNTAP_RING_TEST_TAP;
+		consume(end, 0, NULL, 0);
+		consume(end, -1, NULL, 0);
+	}
+	EXPECT_EQ(rejected, counter("rejected"));
 }
 
 TEST_HARNESS_MAIN

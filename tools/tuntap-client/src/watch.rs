@@ -22,7 +22,7 @@ const COUNTERS: [(&str, &str); 5] = [
     ("entries", "entries"),
     ("wakes", "wakes"),
     ("withheld", "wakes withheld"),
-    ("turned_away", "files turned away"),
+    ("rejected", "calls rejected"),
 ];
 const CALLS: usize = 0;
 const ENTRIES: usize = 1;
