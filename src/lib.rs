@@ -65,24 +65,45 @@ impl kernel::InPlaceModule for TuntapRing {
         pin_init::pin_init_scope(|| {
             if !(1..=100).contains(&wake_after()) {
                 pr_err!(
-                    "wake_after={} is not a percentage from 1 to 100\n",
-                    wake_after()
+                    "wake_after={}: not a percentage ({}); use 1 to 100\n",
+                    wake_after(),
+                    EINVAL.to_errno()
                 );
                 return Err(EINVAL);
             }
             for &(driver, note) in bindings::BUILT_FOR {
-                if !layout::is_same_build(driver, note)? {
-                    pr_err!(
-                        "the loaded {} is not the one that this module was built for: rebuild for this kernel\n",
-                        driver.to_str()?
-                    );
-                    return Err(ENOEXEC);
-                }
+                check_build(driver, note)?;
             }
             Ok(try_pin_init!(Self {
                 files <- stats::files(),
             }))
         })
+    }
+}
+
+/// Checks that the loaded driver has the build ID that the module was built for; reports why it has not.
+///
+/// Context: may sleep.
+fn check_build(driver: &CStr, note: &[u8]) -> Result {
+    match layout::is_same_build(driver, note) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            pr_err!(
+                "{}: build ID mismatch ({}); rebuild tuntap_ring for this kernel\n",
+                driver.to_str()?,
+                ENOEXEC.to_errno()
+            );
+            Err(ENOEXEC)
+        }
+        // kmod has misleading texts for most of these.
+        Err(e) => {
+            pr_err!(
+                "{}: cannot read the build ID below /sys ({}); mount sysfs there\n",
+                driver.to_str()?,
+                e.to_errno()
+            );
+            Err(e)
+        }
     }
 }
 

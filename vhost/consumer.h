@@ -3,6 +3,7 @@
 #ifndef _TUNTAP_RING_VHOST_CONSUMER_H
 #define _TUNTAP_RING_VHOST_CONSUMER_H
 
+#include <linux/errno.h>
 #include <linux/printk.h>
 #include <linux/tuntap_ring.h>
 
@@ -56,20 +57,24 @@ static inline int vhost_net_consume(enum vhost_net_consumer consumer,
 }
 
 /**
- * vhost_net_check_build() - is the loaded vhost the one we were built for
+ * vhost_net_check_build() - check the build ID of the loaded vhost
  *
  * The structures that vhost and vhost_net share are private to the two.
  *
  * Context: Process context. May sleep.
- * Return: 0 if it is, else a negative errno.
+ * Return: 0 if it is the vhost that this module was built for, else a negative
+ *	errno, which is logged.
  */
 static inline int vhost_net_check_build(void)
 {
 	int err = tuntap_ring_check_build("vhost", vhost_build_id,
 					  sizeof(vhost_build_id));
 
-	if (err)
-		pr_err("vhost_net: the loaded vhost is not the one that this module was built for (%d): rebuild for this kernel\n",
+	if (err == -ENOEXEC)
+		pr_err("vhost_net: vhost: build ID mismatch (%d); rebuild vhost_net for this kernel\n",
+		       err);
+	else if (err)
+		pr_err("vhost_net: vhost: cannot read the build ID below /sys (%d); mount sysfs there\n",
 		       err);
 	return err;
 }

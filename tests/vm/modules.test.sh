@@ -111,7 +111,7 @@ does_not_load() {
 
 # rejects PARAMETER=VALUE: tuntap_ring does not load with it, and logs why
 rejects() {
-	logs "tuntap_ring: $1 is not" does_not_load "$1"
+	logs "tuntap_ring: $1: not a percentage (-22)" does_not_load "$1"
 }
 
 # rejected_by_kernel PARAMETER=VALUE: that type has no such value
@@ -125,6 +125,19 @@ unloads_while_traced() {
 	modprobe tuntap_ring && echo 1 >$events/enable && unloads tuntap_ring &&
 		fails test -e $events || return
 	modprobe tuntap_ring && [ "$(cat $events/enable)" = 0 ] && unloads tuntap_ring
+}
+
+# insert_without_sysfs FILE: in a mount namespace whose /sys is empty
+insert_without_sysfs() {
+	# shellcheck disable=SC2016 # expanded there
+	unshare --mount sh -c 'mount -t tmpfs none /sys && exec insmod "$1"' sh "$1"
+}
+
+# The build IDs of drivers are in sysfs. kmod's text for ENOENT is about symbols.
+rejects_without_sysfs() {
+	modprobe -a tun tap &&
+		logs "tuntap_ring: tun: cannot read the build ID below /sys (-2)" expect_error 1 "Unknown symbol" \
+			insert_without_sysfs "$(modinfo -n tuntap_ring)" && fails is_loaded tuntap_ring
 }
 
 # The kernel passes over an unknown one, and logs that.
@@ -141,7 +154,7 @@ no_parameter_in_sysfs() {
 
 # The parts build on each other.
 run_alone "${RUN_ALONE:-tests/vm/run}" modules
-plan 26
+plan 27
 check "tuntap_ring does not unload while tuntap_ring_test uses it" rejects_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
@@ -159,6 +172,7 @@ for value in 256 -1 half; do
 	check "the kernel rejects wake_after=$value" rejected_by_kernel "wake_after=$value"
 done
 check "the kernel ignores an unknown parameter" passes_over wake_before=1
+check "does not load without sysfs, and logs the error" rejects_without_sysfs
 check "no parameter can be written through sysfs" no_parameter_in_sysfs
 check "modprobe finds vhost_net in updates/" is_from_updates vhost_net
 check "vhost_net pulls tuntap_ring in" pulls_in vhost_net tuntap_ring
