@@ -19,10 +19,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sync::{
-    smp_mb,
-    smp_wmb, //
-};
+use crate::sync::smp_mb;
 use core::{
     ffi::c_void,
     mem::MaybeUninit,
@@ -62,8 +59,8 @@ pub(crate) trait Ring: Sized {
     /// Where the next entry is taken from.
     fn head(&self) -> usize;
 
-    /// Publishes where the next entry is taken from; lockless readers look there.
-    fn publish_head(&self, head: usize);
+    /// Moves the head.
+    fn set_head(&self, head: usize);
 
     /// The oldest slot that is consumed but not yet freed, or the head.
     fn tail(&self) -> usize;
@@ -312,14 +309,9 @@ fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_
     let free_to = free_to(tail, head, end, ring.batch(), slots.len());
     // Behind the last slot the ring starts again.
     let wrapped = |index| if index == slots.len() { 0 } else { index };
-    ring.publish_head(wrapped(end));
+    ring.set_head(wrapped(end));
     let consumed = slots.get(tail..free_to).unwrap_or(&[]);
     if !consumed.is_empty() {
-        // The new head before the slots behind it: whoever sees one of them empty and then looks at
-        // the head must not find the old one, which is empty too and would read as an empty ring.
-        // Pairs with the order of a lockless reader's loads (the `smp_rmb()` that one would use
-        // between slot and head). Litmus test: `head-free`.
-        smp_wmb();
         free(consumed);
         ring.set_tail(wrapped(free_to));
     }

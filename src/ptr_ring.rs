@@ -172,11 +172,11 @@ impl consume::Ring for Locked<'_> {
     }
 
     #[inline(always)]
-    fn publish_head(&self, head: usize) {
+    fn set_head(&self, head: usize) {
         // A head is below the size, which is an `int`.
         let head = head as i32;
         // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock is
-        // held. Others read the head without a lock: volatile, as `WRITE_ONCE()` is.
+        // held. Volatile, as `WRITE_ONCE()` of `__ptr_ring_discard_one()`.
         unsafe { access::write_once(addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_head), head) };
     }
 

@@ -24,17 +24,11 @@ void tuntap_ring_helper_announce(const void *place, size_t size, bool write, boo
 			     (marked ? KCSAN_ACCESS_ATOMIC : 0));
 }
 
-/* Those of C, which KCSAN is told of. */
+/* The barrier of C, which KCSAN sees. */
 void tuntap_ring_helper_smp_mb(void)
 {
-	/* What it pairs with, its Rust caller says. */
+	/* Its Rust caller names the barrier that it pairs with. */
 	smp_mb();
-}
-
-void tuntap_ring_helper_smp_wmb(void)
-{
-	/* As above. */
-	smp_wmb();
 }
 #endif
 
@@ -81,7 +75,7 @@ void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
 
 /*
  * One call out of line for both. Preemption is off as long as the lock is held,
- * but with PREEMPT_RT.
+ * except with PREEMPT_RT.
  */
 void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock)
 {

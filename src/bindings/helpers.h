@@ -23,7 +23,6 @@ typedef void (*tuntap_ring_found_t)(const char *device, unsigned int queue, void
 #ifdef CONFIG_KCSAN
 void tuntap_ring_helper_announce(const void *place, size_t size, bool write, bool marked);
 void tuntap_ring_helper_smp_mb(void);
-void tuntap_ring_helper_smp_wmb(void);
 #endif
 void tuntap_ring_helper_local_bh_disable(void);
 void tuntap_ring_helper_local_bh_enable(void);

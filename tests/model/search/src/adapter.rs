@@ -75,8 +75,8 @@ macro_rules! adapter {
                 usize::from(ask(Access::Head))
             }
 
-            fn publish_head(&self, head: usize) {
-                ask(Access::PublishHead(small(head)));
+            fn set_head(&self, head: usize) {
+                ask(Access::SetHead(small(head)));
             }
 
             fn tail(&self) -> usize {

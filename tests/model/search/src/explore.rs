@@ -396,7 +396,7 @@ impl Search<'_> {
         match access {
             Access::Read(index) => s.slot(index).is_none_or(|entry| entry == FREE),
             Access::Free(_)
-            | Access::PublishHead(_)
+            | Access::SetHead(_)
             | Access::HasRoom
             | Access::IsStopped(_)
             | Access::Wake(_) => true,
@@ -463,7 +463,7 @@ impl Search<'_> {
             Access::Batch => s.batch,
             Access::Head => s.head,
             Access::Tail => s.tail,
-            Access::PublishHead(head) => {
+            Access::SetHead(head) => {
                 if head >= s.size {
                     return Err(Breach::new("geometry", format!("head {head}")));
                 }

@@ -44,7 +44,7 @@ pub(crate) enum Access {
     /// Reads the tail.
     Tail,
     /// Writes the head.
-    PublishHead(u8),
+    SetHead(u8),
     /// Writes the tail.
     SetTail(u8),
     /// Reads a slot.
@@ -321,7 +321,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 must(locked, "locks", "without the consumer lock");
                 size = answer.unwrap_or(0);
             }
-            Access::Batch | Access::Head | Access::PublishHead(_) => {
+            Access::Batch | Access::Head | Access::SetHead(_) => {
                 must(locked, "locks", "without the consumer lock");
             }
             Access::Looks => looks = answer.unwrap_or(1),

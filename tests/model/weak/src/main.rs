@@ -23,10 +23,7 @@ mod sources {
 
 use loom::{
     model::Builder,
-    sync::{
-        Arc,
-        atomic::{Ordering, fence},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
 };
 use ring::{Adapter, World};
@@ -186,21 +183,6 @@ const GROUPS: &[Group] = &[
             run(3, 1, 2, 3, 3).up_to(2),
         ],
     },
-    Group {
-        name: "head",
-        about: "a lockless reader that sees a freed slot, and then looks at the head, does not find the old one",
-        senders: 0,
-        other: Other::Nobody,
-        runs: &[
-            run(1, 1, 0, 1, 1),
-            run(2, 1, 0, 1, 2),
-            run(2, 2, 0, 2, 2),
-            run(3, 1, 1, 3, 3),
-            run(3, 2, 0, 2, 3),
-            run(4, 1, 3, 4, 4),
-            run(4, 2, 2, 4, 4),
-        ],
-    },
 ];
 
 /// Those in which the file loses its queue.
@@ -354,39 +336,6 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     }
 }
 
-/// One execution of a reader without a lock, beside a consumer, in a full ring.
-fn reader(run: &'static Run, adapter: Adapter) {
-    let (size, offset, n) = (run.size, run.offset, run.ask);
-    let world = Arc::new(World::new(run, true, false, true));
-    world.sender(run.sends);
-    let consumer = {
-        let world = Arc::clone(&world);
-        spawn("consumer".to_owned(), move || {
-            world.check_taken(&adapter(&world, n.min(size.max(2) - 1)), 0);
-        })
-    };
-    let reader = {
-        let world = Arc::clone(&world);
-        spawn("reader".to_owned(), move || {
-            let empty = world.slots[offset].0.load(Ordering::Relaxed) == 0;
-            // smp_rmb()
-            fence(Ordering::Acquire);
-            let head = world.head.load(Ordering::Relaxed);
-            // In a ring that is consumed as a whole the head comes round to the same slot, and
-            // the ring is empty indeed.
-            note!(
-                "sees the first slot {}, then the head: {head}",
-                if empty { "empty" } else { "occupied" }
-            );
-            must(!empty || head != offset || n >= size, "head", || {
-                "the slot at the head is empty, and the ring has entries".to_owned()
-            });
-        })
-    };
-    reader.join().expect("no thread panicked");
-    consumer.join().expect("no thread panicked");
-}
-
 fn source(name: &str) -> Result<Adapter, String> {
     variants::find(sources::SOURCES, name)
 }
@@ -419,11 +368,7 @@ fn explore(name: &str, in_group: &str) -> Result<(), String> {
         builder.check(move || {
             counter.fetch_add(1, Ordering::Relaxed);
             trace::start();
-            if group.senders == 0 {
-                reader(run, adapter);
-            } else {
-                senders(group, run, adapter);
-            }
+            senders(group, run, adapter);
         });
         let executions = executions.load(Ordering::Relaxed);
         println!(

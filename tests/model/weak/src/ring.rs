@@ -313,8 +313,8 @@ macro_rules! adapter {
                 self.0.head.load(Relaxed)
             }
 
-            fn publish_head(&self, head: usize) {
-                note!("publishes the head: {head}");
+            fn set_head(&self, head: usize) {
+                note!("moves the head: {head}");
                 self.0.head.store(head, Relaxed);
             }
 
