@@ -43,6 +43,11 @@ const NOT_FOUND: u8 = 127;
                   bridge, or for a user who is not root, make it before:\n\n  \
                   ip tuntap add dev tap0 mode tap user alice\n  \
                   ip link set tap0 master br0 up\n\n\
+                  Warning: with IFF_BACKPRESSURE a guest that does not read blocks its senders, and one \
+                  that also sends can stop all ping replies and TCP resets of its host. A small limit of \
+                  the queue prevents that:\n\n  \
+                  tc qdisc replace dev tap0 root pfifo limit 50\n\n\
+                  To release blocked senders, set the link down or end the VM.\n\n\
                   Examples:\n\n  \
                   tuntap-run --tap tap0 -- qemu-system-x86_64 ... \\\n    \
                   -netdev tap,id=net0,fd=%fd,vhost=on,vhostfd=%vhostfd \\\n    \
