@@ -3,7 +3,8 @@
 #
 # Backpressure: a flood through one queue, for rings of all kinds of sizes, and clients that are fast, slow,
 # or stop and go on. Each client waits until the queue has been stopped. Then the same with a consumer that is
-# interrupted just before it checks the queue, as an interrupt or the host may do to it.
+# interrupted just before it checks the queue, as an interrupt or the host may do to it. And a client that
+# takes nothing: it blocks its sender, unless the qdisc drops before the sender's send buffer is full.
 #
 #    +------------------------- network namespace -------------------------+
 #    |                                                                     |
@@ -12,7 +13,8 @@
 #    |             └─────────┴──────── wake ◀─────┘                        |
 #    +---------------------------------------------------------------------+
 #
-# Parts: watch; N-fast, N-slow, N-stopping, N-interrupted, for a ring of N slots.
+# Parts: watch; paused-L, for a qdisc of L packets; N-fast, N-slow, N-stopping, N-interrupted, for a ring of N
+# slots.
 #
 # SELFTESTS_RINGS=LIST are the rings, SELFTESTS_INTERRUPTED=LIST those with an interrupted consumer.
 
@@ -24,6 +26,8 @@ CLIENTS=(fast slow stopping)
 # The client's own queue: small, so that it is the tap's ring that fills.
 VIRTQUEUE=64
 INTERRUPTED=()
+# More than the ring, the client and a send buffer hold, and fewer than the larger limit.
+PAUSED_PACKETS=700
 
 # flow SLOTS CLIENT: what that client gets of a flood
 flow() {
@@ -55,6 +59,31 @@ interrupted_flow() {
 		wait_until --moving traffic ended "$watch" && end_watch && end_flood && settle
 }
 
+# paused LIMIT: of large packets, of which 93 fill a default send buffer
+paused() {
+	make_tap 17 && set_qdisc pfifo limit "$1" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" &&
+		start_watch && ask pause && start_flood --size 1472 --count "$PAUSED_PACKETS" && until_stopped 0
+}
+
+# Once nothing moves any more the sender, which has packets left, is still there.
+blocked=''
+paused_blocked() {
+	blocked=''
+	paused "$1" && until_quiet || return
+	blocked=yes
+	! ended "$flood" || blocked=no
+	ask resume && wait_for_flood && settle
+}
+is_blocked() {
+	[ -n "$blocked" ] || { not_seen; return; }
+	echo "blocked: $blocked"
+	[ "$blocked" = yes ]
+}
+
+# The sender comes to its end, and only then does the client go on.
+paused_free() { paused "$1" && wait_for_flood && ask resume && settle; }
+is_free() { account "qdisc_drops > 0" "\$qdisc_drops of \$sent dropped by the qdisc"; }
+
 # stall: stops the queue by hand, beside an empty ring, so that nothing wakes it
 stall() {
 	make_tap 17 && start_client --tap "$TAP" --backpressure && start_watch && "$RING" stop "$TAP" 0 &&
@@ -75,6 +104,18 @@ check_watch() {
 	run stall
 	common "a queue that is stopped by hand beside an empty ring is found" is_found
 	kill_all
+	remove_tap
+}
+
+# check_paused LIMIT blocked|free: a UDP sender
+check_paused() {
+	local name="paused client, pfifo limit $1"
+	run "paused_$2" "$1"
+	case $2 in
+	blocked) common "$name: a UDP sender blocks until the client goes on" is_blocked ;;
+	free) common "$name: a UDP sender does not block, and the qdisc drops" is_free ;;
+	esac
+	common "$name: each packet arrives once, in order, or is dropped by the qdisc" conserved
 	remove_tap
 }
 
@@ -105,6 +146,8 @@ else
 fi
 
 part watch 1 check_watch
+part paused-1000 2 check_paused 1000 blocked
+part paused-50 2 check_paused 50 free
 for slots in "${RINGS[@]}"; do
 	for kind in "${CLIENTS[@]}"; do
 		part "$slots-$kind" 3 check_flow "$slots" "$kind"
