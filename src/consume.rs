@@ -15,7 +15,8 @@
 //!    the ring ran dry, [`wants_wake`] looks at the queue.
 //! 2. Only if a stop was seen and enough slots have been freed since, [`settle`] takes both of the
 //!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
-//!    the consumer never wakes a queue whose ring is full.
+//!    the consumer does not wake a queue whose ring is full, unless senders that ignore the stop
+//!    have kept it full for too long.
 
 #![forbid(unsafe_code)]
 
@@ -146,6 +147,13 @@ pub(crate) trait Endpoint: Copy {
         50
     }
 
+    /// How many times its size a ring may free while the queue stays stopped, because the ring was full
+    /// again each time that a wake was due; at least 1. After that the queue is woken all the same: XDP
+    /// does not look at the stop, and might refill the ring for ever.
+    fn most_suppressed(&self) -> usize {
+        4
+    }
+
     /// How often the queue is looked at while one ring-full is freed, about; at least 1. A look costs
     /// a full barrier, and its outcome matters once or twice in that time: so not with each batch.
     fn looks(&self) -> usize {
@@ -192,7 +200,7 @@ pub(crate) enum Wake {
     /// The queue was woken.
     Done,
     /// A wake was due, but by the time that both locks were held the ring was full again, or
-    /// somebody else had woken the queue, or it was no longer ours.
+    /// another consumer had woken the queue, or it was no longer ours.
     Withheld,
 }
 
@@ -413,6 +421,11 @@ fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool
     freed >= share / 100 || is_dry(ring)
 }
 
+/// Whether a wake was suppressed for so long that it is due even if the ring is full.
+fn is_overdue<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    freed >= ring.slots().len().saturating_mul(endpoint.most_suppressed())
+}
+
 /// The queue, if a wake of it is this file's to give.
 fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
     if device.has_backpressure() && device.is_running() && device.owns_queue() {
@@ -472,7 +485,7 @@ fn is_due<E: Endpoint>(
     })
 }
 
-/// Wakes the queue if it is still stopped, still ours, and the ring has room.
+/// Wakes the queue if it is still stopped, still ours, and the ring has room, or the wake is overdue.
 ///
 /// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
 /// stopped and that there is room are true at once. Litmus test: `settled-wake`.
@@ -493,9 +506,11 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
         };
         let producer = ring.lock_producer();
         // Counted anew: between the two holds another consumer may have woken the queue.
-        let due = queue.is_stopped()
-            && is_enough(endpoint, &ring, device.add_freed(0))
-            && producer.has_room();
+        let due = queue.is_stopped() && {
+            let freed = device.add_freed(0);
+            is_enough(endpoint, &ring, freed)
+                && (producer.has_room() || is_overdue(endpoint, &ring, freed))
+        };
         if due {
             queue.wake();
             device.woken(&producer);

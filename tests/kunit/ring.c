@@ -166,7 +166,8 @@ static int expect_wake(struct twins *t, int taken, int passed)
 	t->cons_cnt += passed;
 	if (t->cons_cnt < ring->size / 2 && !is_dry)
 		return WAKE_NOT_NEEDED;
-	if (__ptr_ring_check_produce(ring))
+	if (__ptr_ring_check_produce(ring) &&
+	    t->cons_cnt < MOST_SUPPRESSED * ring->size)
 		return WAKE_WITHHELD;
 	t->cons_cnt = 0;
 	return WAKE_DONE;

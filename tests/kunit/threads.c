@@ -430,6 +430,68 @@ static void wake_waits_for_the_producer_lock(struct kunit *test)
 	call_under_lock(test, t, &t->ring.producer_lock);
 }
 
+/* A call each time that the test asks for one. */
+static int consume_when_asked(void *data)
+{
+	struct tuntap_ring_kunit_outcome outcome;
+	struct threads *t = data;
+	struct wait wait = {};
+
+	while (!kthread_should_stop()) {
+		if (READ_ONCE(t->is_done)) {
+			wait_for_other(&wait);
+			continue;
+		}
+		wait.rounds = 0;
+		tuntap_ring_kunit_consume(&t->end, t->out, MOST_ASKED, &outcome);
+		t->wakes += outcome.wake == WAKE_DONE;
+		t->withheld += outcome.wake == WAKE_WITHHELD;
+		smp_store_release(&t->is_done, true);
+	}
+	return 0;
+}
+
+/*
+ * A sender that ignores the stop, as XDP does, has the ring full again whenever
+ * the consumer gets the producer lock.
+ */
+static void wake_is_suppressed_for_four_ring_fulls_at_most(struct kunit *test)
+{
+	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	const int size = 8;
+	struct wait wait = {};
+	int calls;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	set_up(test, t, size, consume_when_asked);
+	while (produce(t))
+		;
+	KUNIT_ASSERT_TRUE(test, netif_tx_queue_stopped(t->queue));
+	t->is_done = true;
+	wake_up_process(t->other);
+	for (calls = 0; calls < 2 * MOST_SUPPRESSED &&
+	     netif_tx_queue_stopped(t->queue); calls++) {
+		spin_lock_bh(&t->ring.producer_lock);
+		smp_store_release(&t->is_done, false);
+		/* Until the call has freed its slots, and decides on the wake. */
+		while (!spin_is_contended(&t->ring.producer_lock) &&
+		       !smp_load_acquire(&t->is_done))
+			cpu_relax();
+		while (!__ptr_ring_produce(&t->ring,
+					   number_to_entry(t->produced)))
+			t->produced++;
+		spin_unlock_bh(&t->ring.producer_lock);
+		wait.rounds = 0;
+		while (!smp_load_acquire(&t->is_done))
+			if (wait_for_other(&wait))
+				KUNIT_FAIL_AND_ABORT(test, "the call does not end");
+	}
+	/* Each call has freed the whole ring. */
+	KUNIT_EXPECT_EQ(test, calls, MOST_SUPPRESSED);
+	KUNIT_EXPECT_EQ(test, t->withheld, MOST_SUPPRESSED - 1);
+	KUNIT_EXPECT_EQ(test, t->wakes, 1);
+}
+
 static const int sizes[] = {
 	1, 2, 3, 7, 16, 31, 32, 33, 47, 58, 64, 100, 256, 1000, 4096
 };
@@ -454,6 +516,7 @@ static void unconsumed_entries_arrive_again(struct kunit *test)
 static struct kunit_case threads_cases[] = {
 	KUNIT_CASE(call_waits_for_the_consumer_lock),
 	KUNIT_CASE(wake_waits_for_the_producer_lock),
+	KUNIT_CASE(wake_is_suppressed_for_four_ring_fulls_at_most),
 	KUNIT_CASE_PARAM_ATTR(entries_arrive_once_and_in_order, ring_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE_PARAM_ATTR(unconsumed_entries_arrive_again, ring_gen_params,

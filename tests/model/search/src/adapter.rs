@@ -181,6 +181,10 @@ macro_rules! adapter {
                 usize::from(ask(Access::WakeAfter))
             }
 
+            fn most_suppressed(&self) -> usize {
+                usize::from(ask(Access::MostSuppressed))
+            }
+
             fn looks(&self) -> usize {
                 usize::from(ask(Access::Looks))
             }

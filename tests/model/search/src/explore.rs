@@ -14,6 +14,9 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
+/// How many ring-fulls may be freed while wakes are suppressed: fewer than in the module, for there to be fewer states.
+const MOST_SUPPRESSED: u8 = 1;
+
 /// One run of the search: where it starts and who takes part.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -54,7 +57,10 @@ impl Config {
             running_changes: has(Kind::Link),
             device_changes: has(Kind::Attach) || has(Kind::Remove),
             // One more than any threshold.
-            most_count: self.enough(largest.max().unwrap_or(self.size).max(self.size)) + 1,
+            most_count: {
+                let largest = largest.max().unwrap_or(self.size).max(self.size);
+                self.enough(largest).max(largest * MOST_SUPPRESSED) + 1
+            },
         }
     }
 
@@ -377,7 +383,7 @@ impl Search<'_> {
                         Ok(None) => return Step::Blocked,
                         Err(breach) => return Step::Broken(breach),
                     }
-                    if let Err(breach) = s.check() {
+                    if let Err(breach) = s.check().and_then(|()| self.must_wake(s, access)) {
                         return Step::Broken(breach);
                     }
                     seen |= visible || matches!(access, Access::Unlock | Access::UnlockProducer);
@@ -458,6 +464,7 @@ impl Search<'_> {
             }
             Access::BottomHalvesOff | Access::BottomHalvesOn => 0,
             Access::WakeAfter => self.config.wake_after,
+            Access::MostSuppressed => MOST_SUPPRESSED,
             Access::Looks => self.config.looks,
             Access::Size => s.size,
             Access::Batch => s.batch,
@@ -549,7 +556,10 @@ impl Search<'_> {
     /// What must hold at the instant of a wake by the consumer.
     fn may_wake(&self, s: &State, queue: usize) -> Result<(), Breach> {
         let holds = [
-            (s.has_room() == Some(true), "no-wake-while-full"),
+            (
+                s.has_room() == Some(true) || s.count >= s.size * MOST_SUPPRESSED,
+                "no-wake-while-full",
+            ),
             (self.config.backpressure, "backpressure"),
             (!s.closed, "running"),
             (s.owned[queue], "ownership"),
@@ -566,6 +576,24 @@ impl Search<'_> {
             Some((_, property)) => Err(Breach::new(property, "a wake that must not be")),
             None => Ok(()),
         }
+    }
+
+    /// What must hold as the consumer drops the producer lock: a wake is not suppressed for ever.
+    fn must_wake(&self, s: &State, access: Access) -> Result<(), Breach> {
+        let queue = usize::from(s.queue_index);
+        let overdue = access == Access::UnlockProducer
+            && self.config.backpressure
+            && self.config.has_queue
+            && s.size > 0
+            && s.running
+            && s.owned[queue]
+            && s.stopped[queue]
+            && s.count >= s.size * MOST_SUPPRESSED;
+        if overdue && self.wanted.is_none_or(|wanted| wanted == "bounded-suppression") {
+            let text = format!("{} freed, and the queue stays stopped", s.count);
+            return Err(Breach::new("bounded-suppression", text));
+        }
+        Ok(())
     }
 
     /// The steps that lead to a state, and what it looked like on the way.

@@ -33,6 +33,8 @@ pub(crate) enum Access {
     BottomHalvesOn,
     /// Asks how much is to be freed before a wake, in percent.
     WakeAfter,
+    /// Asks how many ring-fulls may be freed before the queue is woken though its ring is full.
+    MostSuppressed,
     /// Asks how often the queue is to be looked at in a ring-full.
     Looks,
     /// Reads the ring's size.
@@ -325,7 +327,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 must(locked, "locks", "without the consumer lock");
             }
             Access::Looks => looks = answer.unwrap_or(1),
-            Access::WakeAfter => {}
+            Access::WakeAfter | Access::MostSuppressed => {}
             Access::Backpressure | Access::Running | Access::Owns | Access::Queue => {
                 must(rcu, "locks", "outside of the RCU section");
             }

@@ -411,6 +411,11 @@ macro_rules! adapter {
 
             fn bottom_halves_off(&self) {}
 
+            /// The search has those that are suppressed for too long.
+            fn most_suppressed(&self) -> usize {
+                usize::MAX
+            }
+
             fn looks(&self) -> usize {
                 self.0.looks
             }
