@@ -583,7 +583,6 @@ impl Search<'_> {
         let queue = usize::from(s.queue_index);
         let overdue = access == Access::UnlockProducer
             && self.config.backpressure
-            && self.config.has_queue
             && s.size > 0
             && s.running
             && s.owned[queue]
