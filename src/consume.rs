@@ -505,12 +505,15 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
             return false;
         };
         let producer = ring.lock_producer();
-        // Counted anew: between the two holds another consumer may have woken the queue.
-        let due = queue.is_stopped() && {
-            let freed = device.add_freed(0);
-            is_enough(endpoint, &ring, freed)
-                && (producer.has_room() || is_overdue(endpoint, &ring, freed))
-        };
+        if !queue.is_stopped() {
+            // The producer or another consumer has woken it: the count is that of a stop which is over.
+            device.reset_freed();
+            return false;
+        }
+        // Read again, as another consumer may have woken the queue, and the producer stopped it since.
+        let freed = device.add_freed(0);
+        let due = is_enough(endpoint, &ring, freed)
+            && (producer.has_room() || is_overdue(endpoint, &ring, freed));
         if due {
             queue.wake();
             device.woken(&producer);

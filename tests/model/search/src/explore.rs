@@ -14,8 +14,9 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
-/// How many ring-fulls may be freed while wakes are suppressed: fewer than in the module, for there to be fewer states.
-const MOST_SUPPRESSED: u8 = 1;
+/// How many ring-fulls may be freed while wakes are suppressed: fewer than in the module, for there to be fewer
+/// states. A sender that heeds the stop has the ring full again once at most.
+const MOST_SUPPRESSED: u8 = 2;
 
 /// One run of the search: where it starts and who takes part.
 #[derive(Clone, Debug)]

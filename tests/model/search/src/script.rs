@@ -208,6 +208,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
     let (mut locked, mut producer, mut off, mut rcu) = (false, false, false, false);
     let (mut freed, mut added, mut stopped) = (0, 0, false);
     let (mut look, mut dry, mut woken, mut took) = (0, false, false, false);
+    let mut not_stopped = false;
     // Of the hold: the tail at its start and now; of the call: how far marks are apart.
     let (mut tails, mut size, mut looks): (Option<(u8, u8)>, u8, u8) = (None, 0, 1);
     let last = script.asked.len() - 1;
@@ -278,6 +279,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                     "a look at the queue after a call that passed no mark, and left entries behind or took none",
                 );
                 stopped = answer == Some(1);
+                not_stopped = answer == Some(0);
             }
             Access::Wake(_) => {
                 must(rcu && locked, "locks", "outside of lock or RCU section");
@@ -299,7 +301,11 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             }
             Access::ResetFreed => {
                 must(rcu && locked, "locks", "outside of lock or RCU section");
-                must(woken, "count", "the count is reset without a wake");
+                must(
+                    woken || not_stopped,
+                    "count",
+                    "the count is reset without a wake, below a queue that is stopped",
+                );
                 woken = false;
             }
             Access::Free(_) => {
