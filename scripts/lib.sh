@@ -81,10 +81,16 @@ step() {
 	[ "$seconds" = 0 ] || echo "$seconds $text" >>"$STEPS"
 }
 
+# phase TEXT COMMAND...: as step, for a part of the tests
+phase() {
+	local STEPS=/dev/null
+	step "$@"
+}
+
 # unless_silent SECONDS FILE COMMAND...: runs a command that writes to that file. Kills it once the file has stopped
-# growing for so many seconds, and returns 124 then. A slow machine does not end it.
+# growing for so many seconds, and returns 124 then. The first output may take 900 s, as a virtual machine has to boot.
 unless_silent() {
-	local limit=$1 file=$2 pid size=-1 seen last=$SECONDS status=0 sleeper
+	local limit=$1 file=$2 pid size=-1 seen last=$SECONDS status=0 sleeper BOOT=900
 	shift 2
 	set -m
 	"$@" &
@@ -98,7 +104,7 @@ unless_silent() {
 		seen=$(stat -c %s "$file" 2>/dev/null) || true
 		if [ "$seen" != "$size" ]; then
 			size=$seen last=$SECONDS
-		elif ((SECONDS - last >= limit)); then
+		elif ((SECONDS - last >= (size > 0 || limit > BOOT ? limit : BOOT))); then
 			kill -KILL -- "-$pid"
 			wait "$pid" 2>/dev/null || true
 			return 124

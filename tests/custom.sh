@@ -11,6 +11,9 @@ export TEST_MODULE=$BUILT/tests/vm/tuntap_ring_test.ko
 SIZES='size_2 size_3 size_64 size_1000'
 export THINNED=13
 
+# Printed with a test that fails, the test as a comment.
+export RUN_ALONE="tests/$KERNEL/run vm #"
+
 # All but torture is of ours alone.
 tortured=${CONSUMER:-ours}
 export CONSUMER=ours
@@ -19,7 +22,7 @@ mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 
 # A 500th of what is done natively.
 kunit() {
-	sh /src/tests/kunit/in-guest "$BUILT" operations=20000
+	RUN_ALONE="tests/$KERNEL/run kunit #" sh /src/tests/kunit/in-guest "$BUILT" operations=20000
 }
 
 # Fewer packets, and fewer rings: each kind once. An interrupt takes too long here, and finds what it finds

@@ -25,7 +25,8 @@ prepare_need() {
 	herd) "$TOP/scripts/herd" path >/dev/null ;;
 	docs) "$TOP/scripts/docs" path >/dev/null ;;
 	kernel) "$TOP/scripts/kernel" prepare ;;
-	modules) step "the modules" "$TOP/scripts/kernel" modules ;;
+	# For the target kernel, whatever else the user builds them for.
+	modules) step "the modules" env -u KDIR -u OUTPUT "$TOP/scripts/kernel" modules ;;
 	tools) step "the client" "$TOP/scripts/client" build ;;
 	uml) "$TOP/scripts/uml" prepare ;;
 	debug | kcsan) "$TOP/scripts/custom" prepare "$1" ;;

@@ -32,4 +32,7 @@ set -euo pipefail
 # The suite may change its folder before it calls prepare().
 SUITE_RUN=$(realpath "$0")
 
-prepare() { need "$(declared Needs "$SUITE_RUN")"; }
+prepare() {
+	alone
+	need "$(declared Needs "$SUITE_RUN")"
+}

@@ -166,6 +166,7 @@ check_xdp() {
 	remove_all
 }
 
+trap 'remove_all; clean_up' EXIT
 setup_ns other || give_up "cannot make a second namespace"
 SENDER=(ip netns exec "$other" "$CLIENT") FROM=v1
 modprobe -a veth bridge || on_target "veth or bridge"

@@ -104,26 +104,29 @@ trap clean_up EXIT
 [ "$CONSUMER" = stock ] || [ "$CONSUMER" = ours ] || give_up "CONSUMER is stock or ours"
 
 declare -A part_checks part_command
+unmatched=("$@")
 parts=() patterns=("$@")
 [ $# != 0 ] || patterns=('*')
 
 # part NAME N COMMAND...
 part() {
-	local pattern
-	for pattern in "${patterns[@]}"; do
+	local i matches=no
+	for i in "${!patterns[@]}"; do
 		# shellcheck disable=SC2053 # a pattern
-		if [[ $1 = $pattern ]]; then
-			parts+=("$1")
-			part_checks[$1]=$2
-			part_command[$1]=${*:3}
-			return
+		if [[ $1 = ${patterns[i]} ]]; then
+			matches=yes
+			unset "unmatched[i]"
 		fi
 	done
+	[ "$matches" = yes ] || return 0
+	parts+=("$1")
+	part_checks[$1]=$2
+	part_command[$1]=${*:3}
 }
 
 run_parts() {
 	local checks=0 start
-	[ ${#parts[@]} != 0 ] || give_up "$TEST has no part ${patterns[*]}"
+	[ ${#unmatched[@]} = 0 ] || give_up "$TEST has no part ${unmatched[*]}"
 	for part in "${parts[@]}"; do
 		checks=$((checks + part_checks[$part]))
 	done
@@ -417,7 +420,7 @@ settle() {
 		[$client.senders[] | select(IN(.id; $ids[]))] as $senders |
 		([$senders[].received] | add // 0) as $received |
 		($client | { received: $received, reorders: ([$senders[].reorders] | add // 0),
-			all_reorders: .reorders, duplicates, strays, leftover,
+			all_reorders: .reorders, duplicates, strays, leftover: .leftover_numbered,
 			milliseconds: (.seconds * 1000 | round),
 			queues: [.queues[] | select(.frames > 0)] | length }) +
 		($watch[0] | { stopped, stalled: (if .stalled_ms != null then $longest_stall else null end), wakes, wakes_while_full, interrupted }) +

@@ -91,7 +91,7 @@ rounds() {
 	for ((i = $1; i <= $2; i++)); do
 		once "$i" || { echo "in round $i"; return 1; }
 		# A run that prints nothing for long is taken for one that hangs.
-		((i % 100 != 0)) || echo "# $i rounds" >&"$progress"
+		((i % 10 != 0)) || echo "# $i rounds" >&"$progress"
 	done
 }
 

@@ -34,10 +34,10 @@
 #define UNTOUCHED	((void *)POISON_POINTER_DELTA)
 
 /*
- * How long a consumer is held at most: longer than a slow machine needs for what
- * a test does meanwhile, and less than what the kernel reports as a stall.
+ * How long a consumer is held at most: less than what a guest reports as a soft
+ * lockup (120 s) or a stall of RCU (180 s).
  */
-#define HOLD_TIMEOUT	(15 * HZ)
+#define HOLD_TIMEOUT	(100 * HZ)
 
 enum hold {
 	HOLD_NONE,
