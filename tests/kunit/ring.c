@@ -350,7 +350,8 @@ static void random_operations_match_ptr_ring(struct kunit *test)
 	KUNIT_EXPECT_GT(test, destroyed_of_ours.count, 0);
 	KUNIT_EXPECT_GT(test, t->resizes, 0);
 	KUNIT_EXPECT_GT(test, t->wakes, 0);
-	KUNIT_EXPECT_GT(test, t->withheld, 0);
+	/* Nobody fills the ring between the decision and the wake here. */
+	KUNIT_EXPECT_EQ(test, t->withheld, 0);
 }
 
 static void produce_pair(struct twins *t)
