@@ -53,6 +53,61 @@ pub(crate) mod private {
     ));
 }
 
+/// Checks that the bindings have the layouts that the target's BTF gives.
+///
+/// bindgen computes wrong layouts for some structures, and the kernel crate has bindings of its own. With a
+/// wrong offset the module would overwrite a neighbouring field.
+mod layouts {
+    use super::{
+        private::{
+            tun_file,
+            tun_struct, //
+        },
+        *, //
+    };
+    use core::{
+        mem::{
+            offset_of,
+            size_of,
+            MaybeUninit, //
+        },
+        ptr::addr_of, //
+    };
+
+    macro_rules! size {
+        ($structure:ident, $size:literal, $message:literal) => {
+            const _: () = assert!(size_of::<$structure>() == $size, $message);
+        };
+    }
+
+    macro_rules! offset {
+        ($structure:ident, $($path:ident).+, $offset:literal, $message:literal) => {
+            const _: () = assert!(offset_of!($structure, $($path).+) == $offset, $message);
+        };
+    }
+
+    macro_rules! field_size {
+        ($structure:ident, $($path:ident).+, $size:literal, $message:literal) => {
+            const _: () = {
+                let structure = MaybeUninit::<$structure>::uninit();
+                // SAFETY: In bounds of the variable; only the address is taken.
+                let field = unsafe { addr_of!((*structure.as_ptr()).$($path).+) };
+                assert!(size_behind(field) == $size, $message);
+            };
+        };
+    }
+
+    const fn size_behind<T>(_: *const T) -> usize {
+        size_of::<T>()
+    }
+
+    // Calls of these macros, by `layouts.awk`.
+    include!(concat!(
+        env!("TUNTAP_RING_GENERATED"),
+        "/layouts_generated.rs"
+    ));
+}
+
 /// The drivers whose layouts these are, each with the note that holds its build ID.
 pub(crate) const BUILT_FOR: &[(&kernel::str::CStr, &[u8])] = &[
     (

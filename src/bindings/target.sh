@@ -1,16 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Tells what the target kernel has in a driver: its types as C, or the note that holds its build
-# ID. The driver is a module, of the build tree or of an installed kernel, or built in.
+# Prints what the target kernel has in a driver: its types as C, the layouts of those that `fields` lists, or the
+# note that holds its build ID. The driver is a module, of the build tree or of an installed kernel, or built in.
 #
-# usage: target.sh types|build-id|file OBJTREE KERNELRELEASE MODULE
+# usage: target.sh types|layouts|build-id|file OBJTREE KERNELRELEASE MODULE
 #
 # TUNTAP_RING_MODULES names another directory to look for modules in, before all others.
 
 set -eu
 
 what=$1 objtree=$2 release=$3 module=$4
+here=$(dirname "$0")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -65,6 +66,28 @@ case $file in
 	;;
 esac
 
+# dump FORMAT: the types
+dump() {
+	if ${OBJDUMP:-objdump} -h "$scratch/object" | grep -q ' \.BTF '; then
+		if [ "$file" = "$vmlinux" ]; then
+			bpftool btf dump file "$scratch/object" format "$1"
+			return
+		fi
+		[ -n "$vmlinux" ] || fail "$file has BTF, but no vmlinux was found that it builds on (install the kernel's headers)"
+		# Format c includes the kernel's types.
+		if [ "$1" = raw ]; then
+			bpftool btf dump file "$vmlinux" format raw
+			echo own
+		fi
+		bpftool -B "$vmlinux" btf dump file "$scratch/object" format "$1"
+	else
+		${PAHOLE:-pahole} --btf_encode_detached="$scratch/btf" "$scratch/object" || true
+		[ -s "$scratch/btf" ] ||
+			fail "$file has neither BTF nor debug info; build that kernel with CONFIG_DEBUG_INFO_BTF or CONFIG_DEBUG_INFO"
+		bpftool btf dump file "$scratch/btf" format "$1"
+	fi
+}
+
 case $what in
 file)
 	echo "$file"
@@ -77,20 +100,12 @@ build-id)
 	cat "$scratch/note"
 	;;
 types)
-	if ${OBJDUMP:-objdump} -h "$scratch/object" | grep -q ' \.BTF '; then
-		base=
-		if [ "$file" != "$vmlinux" ]; then
-			[ -n "$vmlinux" ] || fail "$file has BTF, but no vmlinux was found that it builds on (install the kernel's headers)"
-			base="-B $vmlinux"
-		fi
-		# shellcheck disable=SC2086 # two words or none
-		bpftool $base btf dump file "$scratch/object" format c
-	else
-		${PAHOLE:-pahole} --btf_encode_detached="$scratch/btf" "$scratch/object" || true
-		[ -s "$scratch/btf" ] ||
-			fail "$file has neither BTF nor debug info; build that kernel with CONFIG_DEBUG_INFO_BTF or CONFIG_DEBUG_INFO"
-		bpftool btf dump file "$scratch/btf" format c
-	fi
+	dump c
+	;;
+layouts)
+	dump raw > "$scratch/dump"
+	awk -v driver="$module" -f "$here/layouts.awk" "$here/fields" "$scratch/dump" 2> "$scratch/missing" ||
+		fail "the types of $file lack $(cat "$scratch/missing"), which the module uses; use a kernel that has it"
 	;;
 *)
 	fail "what is '$what'?"
