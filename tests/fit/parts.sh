@@ -17,4 +17,4 @@ field_line() {
 }
 
 # all_parts: in the order in which they run
-all_parts() { echo "host own-drivers $(field_parts | xargs) release fallback"; }
+all_parts() { echo "host layouts own-drivers $(field_parts | xargs) release fallback"; }
