@@ -380,9 +380,9 @@ static int consume_once(void *data)
 }
 
 /*
- * How long a call has to break a rule where nothing shows that it waits: a
- * hypervisor's guest may have spinlocks whose waiters leave no mark. A call that
- * is slower than this passes unseen there.
+ * How long a call has to break a rule where nothing shows that it waits: with
+ * PREEMPT_RT, and with the spinlocks of some guests, whose waiters leave no mark.
+ * A call that is slower than this passes unseen there.
  */
 #define TIME_TO_ERR	(HZ / 10)
 

@@ -6,6 +6,7 @@
 # hand has what it has in `make test`:
 #
 #    # Needs: NAME...                     of those below
+#    # Needs with OPTION: NAME...         the same, if the suite is run with that option
 #    # In make test: N s[, ARG...]        what `make test` runs, and how long that may take; without this line it
 #    #                                    leaves the suite out
 #    # In make test-all: N s[, ARG...]    the same
@@ -32,7 +33,8 @@ set -euo pipefail
 # The suite may change its folder before it calls prepare().
 SUITE_RUN=$(realpath "$0")
 
+# prepare [OPTION]: of the suite, if its needs are others with that
 prepare() {
 	alone
-	need "$(declared Needs "$SUITE_RUN")"
+	need "$(needs_of "$SUITE_RUN" "$@")"
 }
