@@ -350,7 +350,7 @@ static void random_operations_match_ptr_ring(struct kunit *test)
 	KUNIT_EXPECT_GT(test, destroyed_of_ours.count, 0);
 	KUNIT_EXPECT_GT(test, t->resizes, 0);
 	KUNIT_EXPECT_GT(test, t->wakes, 0);
-	/* Nobody fills the ring between the decision and the wake here. */
+	/* No other CPU fills the ring between the decision and the wake. */
 	KUNIT_EXPECT_EQ(test, t->withheld, 0);
 }
 
