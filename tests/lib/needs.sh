@@ -36,7 +36,7 @@ prepare_need() {
 	modules) step "the modules" env -u KDIR -u OUTPUT "$TOP/scripts/kernel" modules ;;
 	tools) step "the client" "$TOP/scripts/client" build ;;
 	uml) "$TOP/scripts/uml" prepare ;;
-	debug | kcsan) "$TOP/scripts/custom" prepare "$1" ;;
+	debug | kcsan | rt) "$TOP/scripts/custom" prepare "$1" ;;
 	*) die "no need '$1'; tests/lib/suite.sh lists them" ;;
 	esac
 }
@@ -46,7 +46,7 @@ prepare_need() {
 prepare_shared() {
 	local name client=''
 	case " $1 " in
-	*" root "* | *" kernel "* | *" modules "* | *" tools "* | *" uml "* | *" debug "* | *" kcsan "*) need root ;;
+	*" root "* | *" kernel "* | *" modules "* | *" tools "* | *" uml "* | *" debug "* | *" kcsan "* | *" rt "*) need root ;;
 	esac
 	mkdir -p "$BUILD/log"
 	if [[ " $1 " = *" tools "* ]]; then

@@ -20,7 +20,7 @@
 #    modules   the modules for the target kernel, in build/modules
 #    tools     tuntap-client and tuntap-run
 #    uml       user-mode Linux
-#    debug, kcsan    that custom kernel
+#    debug, kcsan, rt    that kernel of scripts/custom
 #
 # PREPARED= lists needs that scripts/test has prepared already.
 
