@@ -14,14 +14,14 @@
 # Each check leaves a line in /tmp/results/selftests-CONSUMER.txt: name, consumer, `holds` or `falls short`,
 # and that figure.
 #
-# No check depends on how fast the machine is: what a check is about is brought about, and a wait ends only
-# when nothing moves any more.
+# No check depends on the speed of the machine. Each test constructs its premise; a wait fails only without
+# progress.
 #
 # From the environment:
 #
 #    CONSUMER=stock|ours        the in-kernel vhost_net, or tuntap_ring (default: ours)
 #    SELFTESTS_KERNEL=          the kernel's name, if it is not the target kernel
-#    SELFTESTS_PERCENT=100      of the packets, for a kernel that is slow; and what is repeated is done once
+#    SELFTESTS_PERCENT=100      percentage of packets to send; below 100, repeated steps run once
 #    SELFTESTS_OURS=            tuntap_ring.ko and vhost_net.ko, where modprobe doesn't find them
 #    SELFTESTS_MODULE=          tuntap_ring_test.ko, if not that of the target kernel
 #    PATIENCE=300               seconds without progress after which a wait fails
@@ -37,7 +37,7 @@ CONSUMER=${CONSUMER:-ours}
 CONSUMER_NAME=tuntap_ring
 [ "$CONSUMER" = ours ] || CONSUMER_NAME='in-kernel vhost_net'
 PERCENT=${SELFTESTS_PERCENT:-100}
-# How often a thing is done that is repeated.
+# Rounds of a repeated step.
 # shellcheck disable=SC2034 # used by those that source this
 REPEATS=({1..3})
 # shellcheck disable=SC2034
@@ -398,7 +398,7 @@ until_quiet() { "$RING" quiet "$TAP"; }
 settle_what_is_left() { until_quiet && settle quiet; }
 
 # settle [quiet]: once the flood has ended: waits until all has arrived, ends watch and client, and makes
-# the account of what that flood sent; all_reorders and what is not of a sender is of all floods
+# the account of that flood; all_reorders and strays cover all floods
 settle() {
 	local tx_dropped name value
 	[[ $(<"$WORK/flood.json") =~ \"sent\":\ ([0-9]+) ]] && sent=${BASH_REMATCH[1]} || return

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What an administrator does to a device, while traffic flows through it: whatever it is, afterwards all
-# is as before. Each time there are two floods, one during which it is done, one afterwards, of which
-# nothing may be lost; and no queue that is watched stays stopped beside an empty ring.
+# Each administrative operation, under traffic; afterwards traffic flows as before. Each operation has two
+# floods: one during the operation, and one after it, which must not lose a packet. No watched queue stays
+# stopped beside an empty ring.
 #
 #    +---------------------------- network namespace ----------------------------+
 #    |                                                                           |
@@ -34,7 +34,7 @@ flood_again() {
 		settle
 }
 
-# disturb COMMAND...: what it does to a flood, and whether another one is as if nothing had been
+# disturb COMMAND...: runs COMMAND during one flood, then checks a second flood
 disturb() {
 	make_tap "$SLOTS" && set_up && start_watch && start_flood --keep-going --senders 2 && goes_on &&
 		"$@" && goes_on && end_flood && flood_again

@@ -120,10 +120,10 @@ shape() {
 	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && end_flood && settle
 }
 
-# measure_rate: what has passed, the bucket included, is at any time no more than what may have passed since the
-# last moment before the first packet. Once something has been dropped, so that the bucket was empty, it is no less
-# than the rate since then either, in the end: a sender or shaper that does not run for a while makes up for it out
-# of the bucket, unless that has overflowed; what was lost then is less and less of the whole.
+# measure_rate: checks the bytes that have passed against two bounds. Upper bound: bucket plus rate x time since the
+# first packet. Lower bound: rate x time since the first drop, when the bucket was empty. A sender or a shaper that
+# does not run for a while catches up from the bucket. If the bucket overflows meanwhile, the loss stays, but becomes
+# a smaller part of the whole: so the lower bound has to hold only in the end.
 measure_rate() {
 	local tx_packets
 	before_first=${EPOCHREALTIME/./} too_fast='' too_slow=''

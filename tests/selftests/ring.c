@@ -26,9 +26,9 @@
  * the guest could run, and each CPU had done what was pending there. `watch` ends
  * with the first stall.
  *
- * An interrupt is as one of the hardware could be: it comes when the consumer has
- * freed slots and not yet checked the queue, and lasts until the producer has
- * filled the ring and stopped the queue, or for some milliseconds.
+ * `interrupt` simulates a hardware interrupt between freeing slots and the queue
+ * check. It lasts until the producer has filled the ring and stopped the queue,
+ * or for some milliseconds.
  *
  * Exit status: 1 if it cannot be done, or is not so; a wait fails once nothing
  * has moved for PATIENCE= seconds.
