@@ -41,8 +41,8 @@ prepare_need() {
 	esac
 }
 
-# prepare_shared "NAME...": those of the list that most suites share. The client and user-mode Linux are built beside
-# the kernel's tree, which does not keep all CPUs busy. User-mode Linux is not waited for: the suites that need it do so.
+# prepare_shared "NAME...": prepares the needs that most suites share. The client and user-mode Linux are built beside
+# the kernel's tree, which does not keep all CPUs busy. Suites that need user-mode Linux wait for its build.
 prepare_shared() {
 	local name client=''
 	case " $1 " in

@@ -1,16 +1,17 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The beginning of each suite's `run`. To be sourced, first of all, without arguments. Once the suite has checked its
-# own arguments it calls `prepare`, which makes what the header of that file declares, so that a suite that is run by
-# hand has what it has in `make test`:
+# Sourced first by each `run`, without arguments. prepare() builds what the header declares, also when the suite is run
+# by hand. A suite calls prepare() after checking its own arguments. The lines of the header are:
 #
-#    # Needs: NAME...                     of those below
-#    # Needs with OPTION: NAME...         the same, if the suite is run with that option
-#    # In make test: N s[, ARG...]        what `make test` runs, and how long that may take; without this line it
-#    #                                    leaves the suite out
-#    # In make test-all: N s[, ARG...]    the same
-#    # By name: N s                       how long all of it takes
+#    # Needs: NAME...                     names from the list below
+#    # Needs with OPTION: NAME...         the same, for a suite that is run with that option
+#    # In make test: N s[, ARG...]        budget and arguments in `make test`, which skips the suite without this line
+#    # In make test-all: N s[, ARG...]    the same for `make test-all`
+#    # By name: N s                       the time of the whole suite
+#
+# A budget is the time that the suite takes in `make test` or `make test-all`, with another suite beside it on two CPUs.
+# The names of needs are:
 #
 #    root      the build root
 #    source    the kernel's source, in the root

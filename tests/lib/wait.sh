@@ -7,9 +7,10 @@
 #    within_cpu SECONDS PID COMMAND...
 #                                          polls until the command succeeds, or the process has ended, or has used
 #                                          so much more CPU time: for processes that are never idle
+#    ended PID...                                 succeeds once all these processes have ended, zombies included
 #    pause SECONDS                                sleeps, without a process
 #    cpu_of PID...                                a probe: CPU time of these processes
-#    size_of FILE...                              a probe: how large these files are
+#    size_of FILE...                              a probe: sizes of these files
 #
 # A wait has no time limit of its own, since a slow machine is not a fault. It fails once nothing has moved for
 # PATIENCE seconds: neither has the command succeeded, nor has the output of a probe (a command, one word with

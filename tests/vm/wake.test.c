@@ -201,7 +201,7 @@ TEST_F(wake, wakes_at_half_free_or_empty)
 			CONSUME(1, 1);
 			ring = look_at_ring(self->end);
 			freed = size - ring.occupied;
-			/* None of them before the first mark. */
+			/* Slots before the first checkpoint do not count. */
 			freed += offset % stride - ring.tail % stride;
 			due = (freed && freed >= size / 2) ||
 			      self->seen == self->sent;
