@@ -55,7 +55,7 @@ check "client names a tap device that does not exist" \
 	fails_with "$WORK/tap0" "${RECEIVE[@]}" --device "$WORK/tap0"
 check "client rejects another device as a tap" \
 	fails_with "use a tun/tap device" "${RECEIVE[@]}" --device /dev/null
-check "client rejects a descriptor that is no tap" fails_with "fd 5" not_a_tap
+check "client rejects a descriptor that is not a tap" fails_with "fd 5" not_a_tap
 check "client rejects a descriptor that is not open" fails_with "77" not_open
 check "client names an interface that does not exist" \
 	fails_with "none0" "$CLIENT" flood --to 10.99.0.2 --dev none0 --count 1
