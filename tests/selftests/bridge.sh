@@ -20,7 +20,8 @@
 SLOTS=32 VIRTQUEUE=64
 # More than ring, virtqueue and vhost hold, and fewer than the backlog of a CPU, from which a veth's packets come.
 COUNT=$(($(enough_to_stop "$SLOTS" "$VIRTQUEUE") + $(packets 700)))
-BPF=$WORK/bpf
+# libbpf takes no path with a period.
+BPF=/tmp/bpf
 other='' stamps=''
 
 # forward [OPTION...]: makes a tap, and the way to it by a veth; options are of `ip tuntap`
@@ -107,14 +108,16 @@ by_bridge() { forward && set_qdisc "$1" && bridge "${@:2}" && flow 1 4; }
 
 # by_default QDISC: a tap of four queues, with what the kernel puts above it
 by_default() {
-	local default
-	default=$(</proc/sys/net/core/default_qdisc)
-	echo "$1" >/proc/sys/net/core/default_qdisc && forward multi_queue && tc qdisc del dev "$TAP" root &&
-		bridge && flow 4 8
-	local status=$?
-	echo "$default" >/proc/sys/net/core/default_qdisc
+	local default status=0
+	default=$(of_first_namespace cat "$DEFAULT_QDISC")
+	of_first_namespace sh -c "echo $1 >$DEFAULT_QDISC" && forward multi_queue && tc qdisc del dev "$TAP" root &&
+		bridge && flow 4 8 || status=1
+	of_first_namespace sh -c "echo $default >$DEFAULT_QDISC"
 	return "$status"
 }
+DEFAULT_QDISC=/proc/sys/net/core/default_qdisc
+# The only one that has this setting, which holds for all.
+of_first_namespace() { nsenter --target 1 --net "$@"; }
 
 with_ipv6() {
 	local device
