@@ -423,7 +423,8 @@ fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool
 
 /// Whether a wake was suppressed for so long that it is due even if the ring is full.
 fn is_overdue<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    freed >= ring.slots().len().saturating_mul(endpoint.most_suppressed())
+    let slots = ring.slots().len();
+    freed >= slots.saturating_mul(endpoint.most_suppressed())
 }
 
 /// The queue, if a wake of it is this file's to give.

@@ -37,5 +37,5 @@ SUITE_RUN=$(realpath "$0")
 # prepare [OPTION]: of the suite, if its needs are others with that
 prepare() {
 	alone
-	need "$(needs_of "$SUITE_RUN" "$@")"
+	need "$(needs_of "$SUITE_RUN" "${1:-}")"
 }

@@ -589,7 +589,11 @@ impl Search<'_> {
             && s.owned[queue]
             && s.stopped[queue]
             && s.count >= s.size * MOST_SUPPRESSED;
-        if overdue && self.wanted.is_none_or(|wanted| wanted == "bounded-suppression") {
+        if overdue
+            && self
+                .wanted
+                .is_none_or(|wanted| wanted == "bounded-suppression")
+        {
             let text = format!("{} freed, and the queue stays stopped", s.count);
             return Err(Breach::new("bounded-suppression", text));
         }
