@@ -22,6 +22,7 @@
 
 #[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) use kernel::bindings::tracepoint;
+#[allow(unused_imports)] // the unit tests use no file operations
 pub(crate) use kernel::bindings::{
     file,
     file_operations, //
