@@ -169,7 +169,7 @@ check_xdp() {
 	remove_all
 }
 
-trap 'remove_all; clean_up' EXIT
+trap 'remove_all 2>/dev/null; clean_up' EXIT
 setup_ns other || give_up "cannot make a second namespace"
 # IPv6 sends packets of its own, which a qdisc may drop.
 ip netns exec "$other" sh -c 'for scope in all default; do echo 1 >/proc/sys/net/ipv6/conf/$scope/disable_ipv6; done'
