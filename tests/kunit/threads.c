@@ -460,6 +460,7 @@ static int consume_when_asked(void *data)
 		tuntap_ring_kunit_consume(&t->end, t->out, MOST_ASKED, &outcome);
 		t->wakes += outcome.wake == WAKE_DONE;
 		t->withheld += outcome.wake == WAKE_WITHHELD;
+		/* Pairs with smp_load_acquire() in the test, which reads the counts. */
 		smp_store_release(&t->is_done, true);
 	}
 	return 0;
@@ -486,16 +487,17 @@ static void wake_is_suppressed_for_four_ring_fulls_at_most(struct kunit *test)
 	for (calls = 0; calls < 2 * MOST_SUPPRESSED &&
 	     netif_tx_queue_stopped(t->queue); calls++) {
 		spin_lock_bh(&t->ring.producer_lock);
-		smp_store_release(&t->is_done, false);
+		WRITE_ONCE(t->is_done, false);
 		/* Until the call has freed all slots, that of the producer last. */
 		while (__ptr_ring_check_produce(&t->ring) &&
-		       !smp_load_acquire(&t->is_done))
+		       !READ_ONCE(t->is_done))
 			cpu_relax();
 		while (!__ptr_ring_produce(&t->ring,
 					   number_to_entry(t->produced)))
 			t->produced++;
 		spin_unlock_bh(&t->ring.producer_lock);
 		wait.rounds = 0;
+		/* Pairs with smp_store_release() in consume_when_asked(). */
 		while (!smp_load_acquire(&t->is_done))
 			if (wait_for_other(&wait))
 				KUNIT_FAIL_AND_ABORT(test, "the call does not end");

@@ -34,8 +34,10 @@ set -euo pipefail
 # The suite may change its folder before it calls prepare().
 SUITE_RUN=$(realpath "$0")
 
-# prepare [OPTION]: of the suite, if its needs are others with that
-prepare() {
+prepare() { prepare_with ''; }
+
+# prepare_with OPTION: for a run with that option
+prepare_with() {
 	alone
-	need "$(needs_of "$SUITE_RUN" "${1:-}")"
+	need "$(needs_of "$SUITE_RUN" "$1")"
 }

@@ -172,7 +172,9 @@ check_xdp() {
 trap 'remove_all 2>/dev/null; clean_up' EXIT
 setup_ns other || give_up "cannot make a second namespace"
 # IPv6 sends packets of its own, which a qdisc may drop.
-ip netns exec "$other" sh -c 'for scope in all default; do echo 1 >/proc/sys/net/ipv6/conf/$scope/disable_ipv6; done'
+for scope in all default; do
+	ip netns exec "$other" sh -c "echo 1 >/proc/sys/net/ipv6/conf/$scope/disable_ipv6"
+done
 SENDER=(ip netns exec "$other" "$CLIENT") FROM=v1
 modprobe -a veth bridge || on_target "veth or bridge"
 for qdisc in fq_codel pfifo_fast fq; do
