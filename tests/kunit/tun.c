@@ -346,10 +346,11 @@ static void random_operations_match_tun_wake_queue(struct kunit *test)
 }
 
 /* A file that was opened, and no more: no slots, no device. */
-static void tun_file_without_a_device_returns_0(struct kunit *test)
+static void tun_file_without_a_device_is_served(struct kunit *test)
 {
 	struct side *known = kunit_kzalloc(test, sizeof(*known), GFP_KERNEL);
 	struct file *file;
+	struct ptr_ring *ring;
 	void *out[MOST_ASKED];
 	int i;
 
@@ -362,10 +363,18 @@ static void tun_file_without_a_device_returns_0(struct kunit *test)
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_EQ(test, 0,
 				tun_ring_consume_batched(file, out, MOST_ASKED));
+
+	/* With an entry, after which a call looks for the device. */
+	ring = tun_get_tx_ring(file);
+	KUNIT_ASSERT_EQ(test, 0, ptr_ring_resize(ring, 1, GFP_KERNEL, NULL));
+	KUNIT_ASSERT_EQ(test, 0, ptr_ring_produce(ring, file));
+	KUNIT_EXPECT_EQ(test, 1,
+			tun_ring_consume_batched(file, out, MOST_ASKED));
+	KUNIT_EXPECT_PTR_EQ(test, out[0], file);
 }
 
 static struct kunit_case tun_cases[] = {
-	KUNIT_CASE(tun_file_without_a_device_returns_0),
+	KUNIT_CASE(tun_file_without_a_device_is_served),
 	KUNIT_CASE_SLOW(random_operations_match_tun_wake_queue),
 	{}
 };
