@@ -81,7 +81,7 @@ step() {
 	[ "$seconds" = 0 ] || echo "$seconds $text" >>"$STEPS"
 }
 
-# phase TEXT COMMAND...: as step, for a part of the tests
+# phase TEXT COMMAND...: as step(), for tests: STEPS lists build steps only
 phase() {
 	local STEPS=/dev/null
 	step "$@"

@@ -37,7 +37,7 @@ load_vhost() {
 }
 
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
-# stops and wakes can be told apart from calls without effect, whoever makes them.
+# calls without effect are left out, with either consumer.
 watch_wakes() {
 	echo 'p:ring/wake netif_tx_wake_queue state=dev_queue->state' >"$TRACING/kprobe_events"
 	echo "$WAKES_BY if state & 1" >"$WAKE/trigger"

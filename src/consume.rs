@@ -147,9 +147,8 @@ pub(crate) trait Endpoint: Copy {
         50
     }
 
-    /// How many times its size a ring may free while the queue stays stopped, because the ring was full
-    /// again each time that a wake was due; at least 1. After that the queue is woken all the same: XDP
-    /// does not look at the stop, and might refill the ring for ever.
+    /// The bound on suppressed wakes, in ring-fulls of freed slots; at least 1. XDP ignores the stop, and
+    /// may refill the ring before each wake. The bound wakes the queue all the same.
     fn most_suppressed(&self) -> usize {
         4
     }
@@ -199,8 +198,8 @@ pub(crate) enum Wake {
     NotNeeded,
     /// The queue was woken.
     Done,
-    /// A wake was due, but by the time that both locks were held the ring was full again, or
-    /// another consumer had woken the queue, or it was no longer ours.
+    /// A wake was due, but under both locks the ring was full again, or another consumer had woken the
+    /// queue, or the file had lost it.
     Withheld,
 }
 
@@ -454,9 +453,9 @@ fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> boo
 #[cold]
 #[inline(never)]
 fn wants_wake_of_new_device<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    // The entry before the device, which was published before the producer filled the slot. Without
-    // the barrier only a control dependency lies between the two loads, and that orders no load. Pairs
-    // with the release that publishes the device in `tun_attach()`. Litmus test: `owner-look-device`.
+    // Orders the load of the entry before the second load of the device pointer, which was published
+    // before the producer filled the slot: a control dependency orders no load. Pairs with the release
+    // in `tun_attach()`. Litmus test: `owner-look-device`.
     smp_mb();
     endpoint.check_layout(ring);
     endpoint
@@ -475,18 +474,19 @@ fn is_due<E: Endpoint>(
     if !device.has_backpressure() {
         return false;
     }
-    // Slots freed before the stop is looked for. Pairs with the `smp_mb__after_atomic()` between
-    // stop and re-check in `tun_net_xmit()`: either we see the stop, or the producer sees the
-    // free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. Before it is
-    // asked whose the queue is, too: it became ours, and the device was brought up, before the
-    // producer filled the slot. Litmus test: `owner-look`.
+    // Orders the freed slots before the check of the stop. Pairs with the `smp_mb__after_atomic()`
+    // between stop and re-check in `tun_net_xmit()`: either the consumer sees the stop, or the producer
+    // sees the free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. It also orders
+    // the slots before the checks of owner and running state, which were set before the producer filled
+    // the slot. Litmus test: `owner-look`.
     smp_mb();
     own_queue(device).is_some_and(|queue| {
         queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
     })
 }
 
-/// Wakes the queue if it is still stopped, still ours, and the ring has room, or the wake is overdue.
+/// Wakes the queue if it is still stopped and still this file's, and if the ring has room or the wake
+/// is overdue.
 ///
 /// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
 /// stopped and that there is room are true at once. Litmus test: `settled-wake`.
@@ -507,7 +507,7 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
         };
         let producer = ring.lock_producer();
         if !queue.is_stopped() {
-            // The producer or another consumer has woken it: the count is that of a stop which is over.
+            // The producer or another consumer has woken it, so the count belongs to an earlier stop.
             device.reset_freed();
             return false;
         }

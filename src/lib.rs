@@ -81,7 +81,7 @@ impl kernel::InPlaceModule for TuntapRing {
     }
 }
 
-/// Checks that the loaded driver has the build ID that the module was built for; reports why it has not.
+/// Compares the build ID of the loaded driver with that of the module's build, and reports a mismatch.
 ///
 /// Context: may sleep.
 fn check_build(driver: &CStr, note: &[u8]) -> Result {

@@ -19,9 +19,6 @@ struct tuntap_ring_kunit_end {
 	bool owner;		/* the file owns its queue */
 };
 
-/* As Endpoint::most_suppressed() of src/consume.rs. */
-#define MOST_SUPPRESSED	4
-
 enum tuntap_ring_kunit_wake {
 	WAKE_NOT_NEEDED,
 	WAKE_DONE,

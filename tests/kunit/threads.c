@@ -444,6 +444,9 @@ static void wake_waits_for_the_producer_lock(struct kunit *test)
 	call_under_lock(test, t, &t->ring.producer_lock);
 }
 
+/* As Endpoint::most_suppressed() of src/consume.rs. */
+#define MOST_SUPPRESSED	4
+
 /* A call each time that the test asks for one. */
 static int consume_when_asked(void *data)
 {

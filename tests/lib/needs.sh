@@ -6,7 +6,7 @@
 # declared NAME FILE: the value of that line in a header, nothing if there is none
 declared() { sed -n -e '/^$/q' -e "s/^# $1: *//p" "$2"; }
 
-# needs_of FILE [ARG...]: what a suite needs with these arguments, the first of which may be an option
+# needs_of FILE [ARG...]: prints the needs of a suite with these arguments, the first of which may be an option
 needs_of() {
 	local needs=''
 	[[ ${2:-} != --* ]] || needs=$(declared "Needs with $2" "$1")

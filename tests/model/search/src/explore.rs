@@ -65,8 +65,8 @@ impl Config {
         }
     }
 
-    /// The states to start from: an empty ring, its indices at every offset. A file that will be
-    /// attached may be the first one of a driver whose layout has not been compared yet.
+    /// The states to start from: an empty ring, its indices at every offset. Before an
+    /// attach, the layout of the driver is known or unknown.
     fn starts(&self) -> impl Iterator<Item = State> {
         let attaches = self.actors.contains(&Kind::Attach);
         let known: &[bool] = if attaches { &[true, false] } else { &[true] };

@@ -52,7 +52,7 @@ pub(crate) struct World {
     pub(crate) data: Notify,
     /// What the sender waits for when the queue is stopped: that the qdisc is scheduled.
     scheduled: Notify,
-    /// Nobody changes `running`, `owned` or `device`, so they need not be looked at.
+    /// No thread changes `running`, `owned` or `device`, so they are not loaded.
     quiet: bool,
     /// There is one sender and nobody but the consumer: it waits while the queue is stopped, and
     /// never finds the ring full.
