@@ -2,8 +2,7 @@
 /*
  * Consumers of a ring, measured side by side in one kernel, sample by sample.
  *
- *   producer: this CPU, before each sample;     the ring of a tap device that is
- *   or a thread on another one, meanwhile  -->  up, with IFF_BACKPRESSURE  -->
+ *   producer --> the ring of a tap device that is up, with IFF_BACKPRESSURE -->
  *
  *   plain   the kernel's inline ptr_ring_consume_batched(), no look at the queue
  *   linux   the same followed by tun_wake_queue(), as vhost_net of 7.3 does it
@@ -14,8 +13,15 @@
  *
  *   producer queue ring n consumer cycles entries
  *
- * where cycles are those of the time stamp counter, and producer is "same" or
- * "other" CPU. Entries are no pointers: bench_entry().
+ * where cycles are those of the time stamp counter, and producer is one of
+ *
+ *   same    this CPU, which fills the ring before it is drained
+ *   other   a thread on another CPU, which fills it meanwhile
+ *   slow    the same, but it pauses after each entry
+ *   one     this CPU, which produces one entry before each call
+ *   none    nobody: each call finds the ring empty, and "entries" are calls
+ *
+ * Entries are no pointers: bench_entry().
  */
 
 #include <linux/cpumask.h>
@@ -43,6 +49,7 @@ static void *out[BENCH_MOST_ASKED];
 static struct task_struct *producer;
 static unsigned long goal;	/* how many the other CPU is to produce */
 static unsigned long produced;
+static unsigned int pause;	/* after each entry, in turns of a loop */
 
 static inline int consume_plain(int n)
 {
@@ -64,30 +71,63 @@ static inline int consume_ours(int n)
 	return bench_consume_ours(&tap.queues[0], out, n);
 }
 
-/* Cycles that it takes to consume COUNT entries, N by N. */
-#define DEFINE_DRAIN(consumer)						\
+/*
+ * Three ways to call a consumer for N entries, each in cycles:
+ * until COUNT entries are consumed; COUNT times, with the ring empty; and COUNT
+ * times, with one entry in it.
+ */
+#define DEFINE_CONSUMER(consumer)					\
 static noinline u64 drain_##consumer(unsigned long count, int n)	\
 {									\
 	u64 start = bench_cycles();					\
 									\
 	while (count)							\
 		count -= consume_##consumer(n);				\
-	return bench_cycles() - start;					\
+	return bench_cycles() - start - bench_clock_cost;		\
+}									\
+									\
+static noinline u64 find_none_##consumer(unsigned long count, int n)	\
+{									\
+	u64 start = bench_cycles();					\
+									\
+	while (count--)							\
+		consume_##consumer(n);					\
+	return bench_cycles() - start - bench_clock_cost;		\
+}									\
+									\
+static noinline u64 find_one_##consumer(unsigned long count, int n)	\
+{									\
+	u64 sum = 0;							\
+									\
+	while (count--) {						\
+		u64 start;						\
+									\
+		ptr_ring_produce(ring, bench_entry(count));		\
+		start = bench_cycles();					\
+		consume_##consumer(n);					\
+		sum += bench_cycles() - start - bench_clock_cost;	\
+	}								\
+	return sum;							\
 }
 
-DEFINE_DRAIN(plain)
-DEFINE_DRAIN(linux)
-DEFINE_DRAIN(seed)
-DEFINE_DRAIN(ours)
+DEFINE_CONSUMER(plain)
+DEFINE_CONSUMER(linux)
+DEFINE_CONSUMER(seed)
+DEFINE_CONSUMER(ours)
+
+#define CONSUMER(consumer)						\
+	{ #consumer, drain_##consumer, find_none_##consumer, find_one_##consumer }
 
 static const struct {
 	const char *name;
 	u64 (*drain)(unsigned long count, int n);
+	u64 (*find_none)(unsigned long count, int n);
+	u64 (*find_one)(unsigned long count, int n);
 } consumers[] = {
-	{ "plain", drain_plain },
-	{ "linux", drain_linux },
-	{ "seed", drain_seed },
-	{ "ours", drain_ours },
+	CONSUMER(plain),
+	CONSUMER(linux),
+	CONSUMER(seed),
+	CONSUMER(ours),
 };
 
 /* From a ring that was filled by this CPU, as often as it takes. */
@@ -103,7 +143,7 @@ static u64 sample_same(int which, int n, bool stopped, unsigned long *count)
 			filled++;
 		if (stopped)
 			netif_tx_stop_queue(queue);
-		sum += consumers[which].drain(filled, n) - bench_clock_cost;
+		sum += consumers[which].drain(filled, n);
 		netif_tx_start_queue(queue);
 		*count += filled;
 	}
@@ -120,13 +160,27 @@ static u64 sample_other(int which, int n, bool stopped, unsigned long *count)
 		netif_tx_stop_queue(queue);
 	/* Pairs with smp_load_acquire() in produce(): the queue is set up. */
 	smp_store_release(&goal, goal + *count);
-	sum = consumers[which].drain(*count, n) - bench_clock_cost;
+	sum = consumers[which].drain(*count, n);
 	netif_tx_start_queue(queue);
 	return sum;
 }
 
+static u64 sample_none(int which, int n, bool stopped, unsigned long *count)
+{
+	*count = entries;
+	return consumers[which].find_none(*count, n);
+}
+
+static u64 sample_one(int which, int n, bool stopped, unsigned long *count)
+{
+	*count = entries;
+	return consumers[which].find_one(*count, n);
+}
+
 static int produce(void *unused)
 {
+	unsigned int turn;
+
 	while (!kthread_should_stop()) {
 		/* Pairs with smp_store_release() in sample_other(). */
 		if (produced == smp_load_acquire(&goal) ||
@@ -134,12 +188,16 @@ static int produce(void *unused)
 			cpu_relax();
 		else
 			produced++;
+		for (turn = 0; turn < READ_ONCE(pause); turn++)
+			cpu_relax();
 		cond_resched();
 	}
 	return 0;
 }
 
-static void measure(const char *where, bool other, bool stopped, int size, int n)
+typedef u64 (*sample_t)(int which, int n, bool stopped, unsigned long *count);
+
+static void measure(const char *where, sample_t sample, bool stopped, int size, int n)
 {
 	unsigned int i, j;
 
@@ -149,7 +207,7 @@ static void measure(const char *where, bool other, bool stopped, int size, int n
 			int which = (i % 2 ? i / 2 + j : i / 2 - j) %
 				    ARRAY_SIZE(consumers);
 			unsigned long count;
-			u64 sum = (other ? sample_other : sample_same)(which, n, stopped, &count);
+			u64 sum = sample(which, n, stopped, &count);
 
 			bench_print("%s %s %d %d %s %llu %lu\n", where,
 				    stopped ? "stopped" : "running", size, n,
@@ -162,17 +220,24 @@ static int measure_all(void)
 {
 	static const int sizes[] = { 16, 256, 1000, 1024, 65536 };
 	static const int most[] = { 1, 8, 16, 64 };
-	int i, j, stopped, other, err;
+	int i, j, stopped, err;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
 		err = bench_resize(&tap, sizes[i]);
 		if (err)
 			return err;
 		for (j = 0; j < ARRAY_SIZE(most); j++)
-			for (other = 0; other < 2; other++)
-				for (stopped = 0; stopped < 2; stopped++)
-					measure(other ? "other" : "same", other,
-						stopped, sizes[i], most[j]);
+			for (stopped = 0; stopped < 2; stopped++) {
+				measure("same", sample_same, stopped, sizes[i],
+					most[j]);
+				measure("other", sample_other, stopped, sizes[i],
+					most[j]);
+			}
+		measure("none", sample_none, false, sizes[i], 64);
+		measure("one", sample_one, false, sizes[i], 64);
+		WRITE_ONCE(pause, 100);
+		measure("slow", sample_other, false, sizes[i], 64);
+		WRITE_ONCE(pause, 0);
 	}
 	return 0;
 }
