@@ -123,7 +123,8 @@ const OPEN: usize = 1;
 const MISFIT: usize = 2;
 
 // SAFETY: The state is one word, and is read and written by volatile accesses only. Of two CPUs that
-// come to it at once, those that decide come to the same one, and one that can't writes nothing.
+// come to it at once, those that decide come to the same one, and one that can't writes nothing. Not
+// `Atomic<usize>`, as each call reads it: see `access`.
 unsafe impl Sync for Agreement {}
 
 impl Agreement {
