@@ -54,7 +54,8 @@ pub(crate) trait Ring: Sized {
     /// All slots; none for a ring of size 0.
     fn slots(&self) -> &[Self::Slot];
 
-    /// How many entries are consumed before their slots are freed together, in entries, ≥ 1.
+    /// How many entries are consumed before their slots are freed together, in entries, ≥ 1. The kernel's are
+    /// powers of two; with others slots are freed elsewhere, but no later.
     fn batch(&self) -> usize;
 
     /// Where the next entry is taken from.
@@ -69,7 +70,7 @@ pub(crate) trait Ring: Sized {
     /// Moves the tail.
     fn set_tail(&self, tail: usize);
 
-    /// Drops the consumer lock at the end of a hold that took so many entries.
+    /// Drops the consumer lock at the end of a hold that took so many entries, at least one.
     fn release(self, taken: usize);
 
     /// Takes the producer lock, which nests inside the consumer lock.
@@ -212,6 +213,8 @@ pub(crate) struct Taken {
     pub(crate) freed: usize,
     /// The same, but counted from mark to mark: 0 if the tail passed none.
     pub(crate) passed: usize,
+    /// Whether it ended at an empty slot, and not because `out` or the ring-full was full.
+    pub(crate) saw_empty: bool,
 }
 
 /// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if that is due.
@@ -227,12 +230,15 @@ pub(crate) fn consume_batched<E: Endpoint>(
 ) -> Outcome {
     let ring = endpoint.lock();
     let taken = take(&ring, endpoint.looks(), out);
+    // The call that took the last entry saw the ring empty under this lock, and left nothing to check.
+    if taken.entries == 0 {
+        return Outcome::default();
+    }
     // A batch that freed nothing and left entries behind changed nothing for the producer; one that
     // freed no more than a part of what it waits for may leave the look to a later one. One that left
     // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
-    // for. A call that took nothing leaves the check to the call that took the last entry, which saw
-    // the ring empty under this lock. Litmus tests: `dry-look`, `dry-stop`.
-    let look = taken.passed > 0 || (taken.entries > 0 && is_dry(&ring));
+    // for. Litmus tests: `dry-look`, `dry-stop`.
+    let look = taken.passed > 0 || taken.saw_empty || is_dry(&ring);
     let wake_is_due = look && wants_wake(endpoint, &ring, taken.passed);
     ring.release(taken.entries);
     let wake = if !wake_is_due {
@@ -271,20 +277,21 @@ pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut 
         }
     }
 
-    // Marks are a power of two apart, from the first slot of the array on.
-    let stride = 1_usize << (slots.len() / looks).checked_ilog2().unwrap_or(0);
-    let behind_mark = |index| index & stride.wrapping_sub(1);
-    let passed = if run.freed == 0 {
-        0
-    } else {
-        run.freed
+    let mut passed = 0;
+    if run.freed != 0 {
+        // Marks are a power of two apart, from the first slot of the array on.
+        let stride = 1_usize << ((slots.len() / looks) | 1).ilog2();
+        let behind_mark = |index| index & stride.wrapping_sub(1);
+        passed = run
+            .freed
             .wrapping_add(behind_mark(from))
-            .wrapping_sub(behind_mark(ring.tail()))
-    };
+            .wrapping_sub(behind_mark(ring.tail()));
+    }
     Taken {
         entries: run.entries,
         freed: run.freed,
         passed,
+        saw_empty: run.entries < most,
     }
 }
 
@@ -317,20 +324,20 @@ fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_
     // Behind the last slot the ring starts again.
     let wrapped = |index| if index == slots.len() { 0 } else { index };
     ring.set_head(wrapped(end));
-    let consumed = slots.get(tail..free_to).unwrap_or(&[]);
-    if !consumed.is_empty() {
+    let mut freed = 0;
+    if let Some(consumed) = slots.get(tail..free_to).filter(|slots| !slots.is_empty()) {
         free(consumed);
         ring.set_tail(wrapped(free_to));
+        freed = consumed.len();
     }
     Run {
         entries,
-        freed: consumed.len(),
+        freed,
         to_the_end: end == slots.len(),
     }
 }
 
 /// As [`take_run`], out of line: for what lies behind the end of the array, once in a ring-full.
-#[cold]
 #[inline(never)]
 fn take_rest<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
     take_run(ring, slots, out)
@@ -351,12 +358,7 @@ fn free_to(tail: usize, head: usize, end: usize, batch: usize, slots: usize) -> 
         return tail;
     }
     let beyond = end.wrapping_sub(due.max(head.wrapping_add(1)));
-    // The kernel's batches are powers of two; a division takes as long as ten entries.
-    let over = if batch.is_power_of_two() {
-        beyond & batch.wrapping_sub(1)
-    } else {
-        beyond.checked_rem(batch).unwrap_or(0)
-    };
+    let over = beyond & batch.wrapping_sub(1);
     end.wrapping_sub(over)
 }
 
@@ -471,6 +473,7 @@ fn is_due<E: Endpoint>(
     device: &E::Device<'_>,
     freed: usize,
 ) -> bool {
+    // Setting the flag ends with a wake of all queues, so this may be read before the barrier.
     if !device.has_backpressure() {
         return false;
     }

@@ -99,6 +99,12 @@ impl<'a> PtrRing<'a> {
     }
 }
 
+/// An index or a size of a ring, none of which is negative: so there is no sign to extend.
+#[inline(always)]
+fn to_usize(value: i32) -> usize {
+    value as u32 as usize
+}
+
 /// A ring whose consumer lock is held.
 ///
 /// # Invariants
@@ -126,7 +132,7 @@ impl Locked<'_> {
     #[inline(always)]
     unsafe fn index(&self, index: *const i32) -> usize {
         // SAFETY: By the safety contract, and as the consumer lock is held.
-        usize::try_from(unsafe { access::read(index) }).unwrap_or(usize::MAX)
+        to_usize(unsafe { access::read(index) })
     }
 }
 
@@ -148,21 +154,17 @@ impl consume::Ring for Locked<'_> {
                 access::read(addr_of!((*ring).size)),
             )
         };
-        match usize::try_from(size) {
-            // The array of an empty ring is not a pointer to follow.
-            Err(_) | Ok(0) => &[],
-            // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be
-            // replaced while the consumer lock is held; `Slot` is one pointer, and shared
-            // writes to it are allowed by its `UnsafeCell`.
-            Ok(size) => unsafe { slice::from_raw_parts(queue.cast(), size) },
-        }
+        // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be replaced
+        // while the consumer lock is held; without slots the pointer is aligned and not NULL all the
+        // same (`ZERO_SIZE_PTR`). `Slot` is one pointer, and shared writes to it are allowed by its
+        // `UnsafeCell`.
+        unsafe { slice::from_raw_parts(queue.cast(), to_usize(size)) }
     }
 
     #[inline(always)]
     fn batch(&self) -> usize {
         // SAFETY: As for `slots()`.
-        let batch = unsafe { access::read(addr_of!((*self.ring.ptr.as_ptr()).batch)) };
-        usize::try_from(batch).unwrap_or(1).max(1)
+        to_usize(unsafe { access::read(addr_of!((*self.ring.ptr.as_ptr()).batch)) })
     }
 
     #[inline(always)]
@@ -232,8 +234,7 @@ impl LockedProducer<'_> {
     fn producer(&self) -> usize {
         // SAFETY: The ring is there by the type invariants of `PtrRing`; the producer lock, under
         // which alone the producer's index is used, is held by the type invariants.
-        let producer = unsafe { access::read(addr_of!((*self.ring.ring.ptr.as_ptr()).producer)) };
-        usize::try_from(producer).unwrap_or(usize::MAX)
+        to_usize(unsafe { access::read(addr_of!((*self.ring.ring.ptr.as_ptr()).producer)) })
     }
 
     fn entry(&self, index: usize) -> Option<NonNull<c_void>> {

@@ -30,10 +30,11 @@ pub(crate) struct Counter(bindings::tuntap_ring_counter);
 pub(crate) enum File {
     /// One counter.
     Counter(Counter),
-    /// Calls of either export that got as far as a ring.
+    /// Calls of either export that took entries. Those that find a ring empty are not counted: counting
+    /// would cost as much again.
     Calls,
     /// The same by how many entries they took: a line for each power of two, and the calls that took
-    /// that many at least, and fewer than the next line says. The first is 0.
+    /// that many at least, and fewer than the next line says.
     Batches,
     /// Queues of tun devices that are stopped just now, in the network namespace of the reader: a line
     /// for each, with the device and the number of the queue.
@@ -73,7 +74,7 @@ impl Counter {
     }
 }
 
-/// Counters of calls: of those that took nothing, one entry, two or three, four to seven, and so on.
+/// Counters of calls: of those that took one entry, two or three, four to seven, and so on.
 fn batches() -> impl Iterator<Item = Counter> {
     (bindings::tuntap_ring_counter_TUNTAP_RING_BATCHES
         ..=bindings::tuntap_ring_counter_TUNTAP_RING_LAST_BATCH)
@@ -90,9 +91,9 @@ impl fmt::Debug for File {
                 batches().map(Counter::sum).fold(0, u64::wrapping_add)
             ),
             Self::Batches => {
-                for (digits, counter) in batches().enumerate() {
-                    let least = (1_u32 << digits) >> 1;
-                    let separator = if digits == 0 { "" } else { "\n" };
+                for (power, counter) in batches().enumerate() {
+                    let least = 1_u32 << power;
+                    let separator = if power == 0 { "" } else { "\n" };
                     write!(f, "{separator}{least} {}", counter.sum())?;
                 }
                 Ok(())

@@ -107,7 +107,9 @@ impl<'a> File<'a> for TapFile<'a> {
         let ring = ring.lock();
         // Checkpoints are for those who check a queue.
         let taken = consume::take(&ring, 1, out);
-        ring.release(taken.entries);
+        if taken.entries != 0 {
+            ring.release(taken.entries);
+        }
         Outcome {
             taken: taken.entries,
             freed: taken.freed,

@@ -11,9 +11,9 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_WAKES,
 	TUNTAP_RING_WITHHELD,
 	TUNTAP_RING_REJECTED,
-	/* Calls, by the number of binary digits of what they took; the last: and more. */
+	/* Calls, by the logarithm to base 2 of what they took; the last: and more. */
 	TUNTAP_RING_BATCHES,
-	TUNTAP_RING_LAST_BATCH = TUNTAP_RING_BATCHES + 9,
+	TUNTAP_RING_LAST_BATCH = TUNTAP_RING_BATCHES + 8,
 	TUNTAP_RING_COUNTERS,
 };
 

@@ -249,7 +249,7 @@ static void resize(struct twins *t)
 /* Batches that this kernel does not use, and a tail that lags by more. */
 static void rebatch(struct twins *t)
 {
-	int batch = below(&t->rnd, 80);
+	int batch = 1 << below(&t->rnd, 7);
 
 	t->ours.batch = batch;
 	t->theirs.batch = batch;
@@ -396,7 +396,7 @@ static void every_small_ring_matches_ptr_ring(struct kunit *test)
 	int size, batch, offset, fill, n;
 
 	for (size = 1; size <= 12; size++) {
-		for (batch = 0; batch <= size + 1; batch++)
+		for (batch = 1; batch <= size + 1; batch *= 2)
 			for (offset = 0; offset < size; offset++)
 				for (fill = 0; fill <= size; fill++)
 					for (n = 1; n <= fill + 1; n++)

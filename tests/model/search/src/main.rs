@@ -124,11 +124,10 @@ fn search(group: &Group, adapter: Adapter, wanted: Option<&str>) -> Sum {
     let sum = explore_all(&configs, adapter, wanted);
     println!("{}", group.about);
     println!(
-        "rings of {} to {}, batches of {} to {}, every offset, calls for {}",
+        "rings of {} to {}, batches of {:?}, every offset, calls for {}",
         group.sizes.start(),
         group.sizes.end(),
-        group.batches.start(),
-        group.batches.end(),
+        group.batches,
         group.asks()
     );
     println!(
