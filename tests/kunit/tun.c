@@ -367,7 +367,7 @@ static void tun_file_without_a_device_is_served(struct kunit *test)
 	/* With an entry, after which a call looks for the device. */
 	ring = tun_get_tx_ring(file);
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_resize(ring, 1, GFP_KERNEL, NULL));
-	KUNIT_ASSERT_EQ(test, 0, ptr_ring_produce(ring, file));
+	KUNIT_ASSERT_EQ(test, 0, ptr_ring_produce_bh(ring, file));
 	KUNIT_EXPECT_EQ(test, 1,
 			tun_ring_consume_batched(file, out, MOST_ASKED));
 	KUNIT_EXPECT_PTR_EQ(test, out[0], file);
