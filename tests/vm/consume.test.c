@@ -278,7 +278,8 @@ TEST_F(consume, counts_calls_and_entries)
 	CONSUME(16, 16);
 	CONSUME(4, 16);
 	CONSUME(0, 16);
-	EXPECT_EQ(calls + 3, counter("calls"));
+	/* All but the last, which takes nothing. */
+	EXPECT_EQ(calls + 2, counter("calls"));
 	EXPECT_EQ(entries + 20, counter("entries"));
 	EXPECT_EQ(wakes, counter("wakes"));
 	EXPECT_EQ(rejected, counter("rejected"));
