@@ -62,7 +62,7 @@ pub(crate) unsafe fn write_once<T: Copy>(place: *mut T, value: T) {
     unsafe { place.write_volatile(value) };
 }
 
-/// Reads what nobody writes meanwhile.
+/// Reads memory that no other CPU writes at the same time.
 ///
 /// # Safety
 ///
@@ -75,7 +75,7 @@ pub(crate) unsafe fn read<T: Copy>(place: *const T) -> T {
     unsafe { place.read() }
 }
 
-/// Writes what nobody else accesses meanwhile.
+/// Writes memory that no other CPU accesses at the same time.
 ///
 /// # Safety
 ///

@@ -54,8 +54,8 @@ pub(crate) trait Ring: Sized {
     /// All slots; none for a ring of size 0.
     fn slots(&self) -> &[Self::Slot];
 
-    /// How many entries are consumed before their slots are freed together, in entries, ≥ 1. The kernel's are
-    /// powers of two; with others slots are freed elsewhere, but no later.
+    /// How many entries are consumed before their slots are freed together, in entries; a power of two, as
+    /// the kernel's are. With another one, slots are freed at other points than in the kernel.
     fn batch(&self) -> usize;
 
     /// Where the next entry is taken from.
@@ -154,8 +154,9 @@ pub(crate) trait Endpoint: Copy {
         4
     }
 
-    /// How often the queue is looked at while one ring-full is freed, about; at least 1. A look costs
-    /// a full barrier, and its outcome matters once or twice in that time: so not with each batch.
+    /// The least number of checkpoints in a ring; at least 1. They are a power of two of slots apart, so there
+    /// are up to twice as many. A check costs a full barrier, and its outcome matters once or twice in a
+    /// ring-full: so not with each batch.
     fn looks(&self) -> usize {
         8
     }
@@ -199,8 +200,8 @@ pub(crate) enum Wake {
     NotNeeded,
     /// The queue was woken.
     Done,
-    /// A wake was due, but under both locks the ring was full again, or another consumer had woken the
-    /// queue, or the file had lost it.
+    /// A wake was due, but under both locks the ring was full again, another CPU had woken the queue, the file
+    /// had lost it, or the device was down or had lost the flag.
     Withheld,
 }
 
@@ -230,7 +231,7 @@ pub(crate) fn consume_batched<E: Endpoint>(
 ) -> Outcome {
     let ring = endpoint.lock();
     let taken = take(&ring, endpoint.looks(), out);
-    // The call that took the last entry saw the ring empty under this lock, and left nothing to check.
+    // The call that took the last entry found the ring empty under this lock, and checked the queue.
     if taken.entries == 0 {
         return Outcome::default();
     }
@@ -337,7 +338,8 @@ fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_
     }
 }
 
-/// As [`take_run`], out of line: for what lies behind the end of the array, once in a ring-full.
+/// As [`take_run`], out of line: for what lies behind the end of the array. In rings of at most 64 slots
+/// most calls for 64 entries come here.
 #[inline(never)]
 fn take_rest<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
     take_run(ring, slots, out)
@@ -430,7 +432,7 @@ fn is_overdue<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> boo
 
 /// The queue, if a wake of it is this file's to give.
 fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
-    if device.has_backpressure() && device.is_running() && device.owns_queue() {
+    if device.is_running() && device.owns_queue() {
         device.queue()
     } else {
         None
@@ -505,6 +507,9 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
     // hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
     // `owner-wake`, `owner-gone`.
     let woken = endpoint.with_device(&ring, |device| {
+        if !device.has_backpressure() {
+            return false;
+        }
         let Some(queue) = own_queue(&device) else {
             return false;
         };

@@ -64,7 +64,7 @@ pub(crate) trait File<'a>: Copy {
     /// Finds what lies behind a `struct file`.
     ///
     /// Errors: [`EBADF`] for NULL, those of the driver's getter ([`EINVAL`] for another driver's file),
-    /// [`ENOEXEC`] if the running driver has not the layout that we were built for.
+    /// [`ENOEXEC`] if the running driver does not have the layout that we were built for.
     ///
     /// # Safety
     ///

@@ -63,7 +63,7 @@ impl<'a> NetDevice<'a> {
         unsafe { addr_of!((*self.ptr.as_ptr()).state) }
     }
 
-    /// The transmit queue of that index, `None` where the device has not that many.
+    /// The transmit queue of that index, `None` if the device has fewer queues.
     ///
     /// `netdev_get_tx_queue()` does not check the bound.
     #[inline(always)]

@@ -201,7 +201,7 @@ impl consume::Ring for Locked<'_> {
         let ring = ManuallyDrop::new(self).ring;
         // SAFETY: Held, by the type invariants; and not dropped once more.
         unsafe {
-            bindings::tuntap_ring_helper_count_and_unlock(taken as u64, ring.consumer_lock());
+            bindings::tuntap_ring_helper_count_and_unlock(taken, ring.consumer_lock());
         }
     }
 

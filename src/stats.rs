@@ -56,7 +56,7 @@ const FILES: [(&CStr, File); 7] = [
 const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRIES);
 /// Queues woken.
 const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
-/// Wakes that were due and not given: the ring was full again, or somebody else had been faster.
+/// Wakes that were due and not given, see [`Wake::Withheld`].
 const WITHHELD: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WITHHELD);
 /// Calls for entries whose file was rejected.
 const REJECTED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REJECTED);

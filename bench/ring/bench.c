@@ -17,9 +17,10 @@
  *
  *   same    this CPU, which fills the ring before it is drained
  *   other   a thread on another CPU, which fills it meanwhile
- *   slow    the same, but it pauses after each entry
+ *   slow    the same, but it pauses after each turn of its loop: how much the
+ *           consumer's calls, most of which find the ring empty, delay it
  *   one     this CPU, which produces one entry before each call
- *   none    nobody: each call finds the ring empty, and "entries" are calls
+ *   none    no CPU: each call finds the ring empty, and "entries" are calls
  *
  * Entries are no pointers: bench_entry().
  */

@@ -29,8 +29,10 @@ struct file;
  * lock of the ring. Their slots are freed at the points at which
  * ptr_ring_consume_batched() would free them. If the driver has stopped the
  * netdev queue (IFF_BACKPRESSURE) and enough slots came free, the queue is
- * woken; it is never woken while the ring is full, while the device is down,
- * or by a file that has lost its device or its queue.
+ * woken. It is not woken while the device is down, or by a file that has lost
+ * its device or its queue; and not while the ring is full, unless senders that
+ * ignore the stop (XDP) have kept it full while four times as many slots as it
+ * has were freed.
  *
  * Entries that carry TUN_XDP_FLAG come through unchanged. Each belongs to the
  * caller, who frees it by tun_ptr_free() or hands it back by
@@ -42,7 +44,7 @@ struct file;
  * Return: How many entries were taken; 0 if there were none, for @n <= 0, and
  *	for a file that has no ring yet. -EBADF if @file is NULL, -EINVAL if it
  *	is not a tun file, -EBADFD if it has no socket, -ENOEXEC if the running
- *	tun has not the layout that the module was built for. On an error
+ *	tun does not have the layout that the module was built for. On an error
  *	nothing was taken.
  */
 int tun_ring_consume_batched(struct file *file, void **array, int n);

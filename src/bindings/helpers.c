@@ -77,7 +77,7 @@ void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
  * One call out of line for both; for at least one entry. Preemption is off as long
  * as the lock is held, except with PREEMPT_RT.
  */
-void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock)
+void tuntap_ring_helper_count_and_unlock(unsigned long entries, spinlock_t *lock)
 {
 	/* There is none for calls, as each is in a batch. */
 	int batch = min(TUNTAP_RING_BATCHES + __fls(entries), TUNTAP_RING_LAST_BATCH);

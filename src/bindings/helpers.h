@@ -29,7 +29,7 @@ void tuntap_ring_helper_local_bh_enable(void);
 void tuntap_ring_helper_count(enum tuntap_ring_counter counter);
 void tuntap_ring_helper_spin_lock(spinlock_t *lock);
 void tuntap_ring_helper_spin_unlock(spinlock_t *lock);
-void tuntap_ring_helper_count_and_unlock(u64 entries, spinlock_t *lock);
+void tuntap_ring_helper_count_and_unlock(unsigned long entries, spinlock_t *lock);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
 void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
 
