@@ -36,7 +36,7 @@
  * After so many seconds no more is produced than is in any case: where both CPUs
  * share one of the host, each handover takes milliseconds.
  */
-#define ENOUGH_TIME	5
+#define ENOUGH_TIME	1
 
 struct wait {
 	unsigned int rounds;	/* since something moved */
