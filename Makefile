@@ -13,7 +13,7 @@ demo: ## set everything up, and see packets that a Rust function took off a tap 
 test: ## set everything up, and run the most telling tests of each kind (6 min; 15 min the first time)
 	@scripts/test --level test
 
-test-all: ## run every suite except debug, kcsan, no-tap, rt and install; of loads and real-guest a part (35 min; 60 min the first time)
+test-all: ## run every suite except kcsan, no-tap, rt and install; of debug, loads and real-guest a part (35 min; 60 min the first time)
 	@scripts/test --level test-all
 
 help: ## this list

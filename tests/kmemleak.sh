@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# For tests in a guest whose kernel has kmemleak. To be sourced.
+# For tests in a guest whose kernel has kmemleak, and lockdep. To be sourced.
 
 KMEMLEAK=/sys/kernel/debug/kmemleak
 
@@ -14,4 +14,14 @@ no_leaks() {
 	echo scan >"$KMEMLEAK" && sleep 6 && echo scan >"$KMEMLEAK" && leaks=$(<"$KMEMLEAK") || return
 	printf '%s' "$leaks"
 	[ -z "$leaks" ]
+}
+
+lockdep_is_active() { grep -qE '^ *lock-classes: +[1-9]' /proc/lockdep_stats; }
+
+# check_leaks_and_locks: a KTAP document, after tests/lib/ktap.sh. A report turns lockdep off.
+check_leaks_and_locks() {
+	plan 2
+	check "kmemleak finds no leak" no_leaks
+	check "lockdep is active to the end" grep -qE '^ *debug_locks: +1' /proc/lockdep_stats
+	finish
 }
