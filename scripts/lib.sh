@@ -198,13 +198,15 @@ alone() {
 # What in a kernel log is a failure, whatever the tests say.
 REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected (expedited )?stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|suspected memory leak|leak detector disabled|tick-stop error|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
-# And what is not: what a kernel says of itself as it boots.
-BOOT_MESSAGES='RCU lockdep checking is enabled'
-
-# log_reports LOG: what there is to report in a kernel log. A data race is the kernel's own if it is between two
-# functions that are in no module, and not in calls of ours.
+# log_reports LOG: what there is to report in a kernel log. What it says before all its CPUs are up is about itself:
+# no module is loaded then. A data race is the kernel's own if it is between two functions that are in no module, and
+# not in calls of ours.
 log_reports() {
-	awk -v reports="$REPORTS" '
+	awk '
+		/smp: Brought up [0-9]+ node/ { count = 0; next }
+		{ lines[count++] = $0 }
+		END { for (i = 0; i < count; i++) print lines[i] }
+	' "$1" | awk -v reports="$REPORTS" '
 		# One that is cut off has not said whose it is.
 		function end(is_whole) { if (in_race && !is_whole) print title; in_race = 0 }
 		/BUG: KCSAN: data-race in [^][]*$/ { end(0); in_race = 1; title = $0; next }
@@ -213,7 +215,7 @@ log_reports() {
 		# Of another CPU, in the middle of it.
 		!in_race || $0 ~ reports
 		END { end(0) }
-	' "$1" | grep -E "$REPORTS" | grep -vE "$BOOT_MESSAGES"
+	' | grep -E "$REPORTS"
 }
 
 # last_words NAME: what the console said last, if the script did not come to its end; what it was that
