@@ -198,9 +198,8 @@ alone() {
 # What in a kernel log is a failure, whatever the tests say.
 REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected (expedited )?stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|suspected memory leak|leak detector disabled|tick-stop error|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
-# log_reports LOG: what there is to report in a kernel log. What it says before all its CPUs are up is about itself:
-# no module is loaded then. A data race is the kernel's own if it is between two functions that are in no module, and
-# not in calls of ours.
+# log_reports LOG: prints the reports in a kernel log. Reports before all CPUs are up are left out, as no module is
+# loaded then. A data race is left out if both functions are in no module, and in no call of tuntap_ring.
 log_reports() {
 	awk '
 		/smp: Brought up [0-9]+ node/ { count = 0; next }

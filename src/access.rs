@@ -2,9 +2,8 @@
 
 //! Single accesses to memory that C shares with us.
 //!
-//! `Atomic::from_ptr(place).load(Relaxed)` of the kernel crate is `READ_ONCE()` as well. But in a kernel that
-//! was built with gcc that is a call of a C helper, where this is one instruction; and there are two of them for
-//! each entry.
+//! `Atomic::from_ptr(place).load(Relaxed)` of the kernel crate is `READ_ONCE()` as well. A kernel that was built
+//! with gcc calls a C helper for it. These functions are one instruction each, and an entry takes two of them.
 //!
 //! KCSAN sees data races by what the compiler puts before each access, and rustc does not. So in a
 //! kernel with KCSAN each access is announced here, by the same call; in any other it is the access

@@ -70,7 +70,7 @@ pub(crate) trait Ring: Sized {
     /// Moves the tail.
     fn set_tail(&self, tail: usize);
 
-    /// Drops the consumer lock at the end of a hold that took so many entries, at least one.
+    /// Drops the consumer lock at the end of a hold that took so many entries.
     fn release(self, taken: usize);
 
     /// Takes the producer lock, which nests inside the consumer lock.
@@ -149,7 +149,7 @@ pub(crate) trait Endpoint: Copy {
     }
 
     /// The bound on suppressed wakes, in ring-fulls of freed slots; at least 1. XDP ignores the stop, and
-    /// may refill the ring before each wake. The bound wakes the queue all the same.
+    /// may refill the ring before each wake. Beyond the bound the queue is woken although the ring is full.
     fn most_suppressed(&self) -> usize {
         4
     }
@@ -214,7 +214,7 @@ pub(crate) struct Taken {
     pub(crate) freed: usize,
     /// The same, but counted from mark to mark: 0 if the tail passed none.
     pub(crate) passed: usize,
-    /// Whether it ended at an empty slot, and not because `out` or the ring-full was full.
+    /// Whether an empty slot ended it, and not the length of `out` or of the ring.
     pub(crate) saw_empty: bool,
 }
 

@@ -114,7 +114,8 @@ pub(crate) enum Verdict {
 /// driver's getters look at, and all that a call has to compare from then on.
 pub(crate) struct Agreement {
     driver: &'static str,
-    /// [`OPEN`], [`MISFIT`], or the address of the file operations.
+    /// [`OPEN`], [`MISFIT`], or the address of the file operations. Each call reads it, so it is no
+    /// `Atomic`; `access` has the reason.
     state: UnsafeCell<usize>,
 }
 
@@ -123,8 +124,7 @@ const OPEN: usize = 1;
 const MISFIT: usize = 2;
 
 // SAFETY: The state is one word, and is read and written by volatile accesses only. Of two CPUs that
-// come to it at once, those that decide come to the same one, and one that can't writes nothing. Not
-// `Atomic<usize>`, as each call reads it: see `access`.
+// come to it at once, those that decide come to the same one, and one that can't writes nothing.
 unsafe impl Sync for Agreement {}
 
 impl Agreement {

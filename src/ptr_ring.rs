@@ -99,7 +99,7 @@ impl<'a> PtrRing<'a> {
     }
 }
 
-/// An index or a size of a ring, none of which is negative: so there is no sign to extend.
+/// Converts an index or a size of a ring, which is never negative.
 #[inline(always)]
 fn to_usize(value: i32) -> usize {
     value as u32 as usize
@@ -155,8 +155,8 @@ impl consume::Ring for Locked<'_> {
             )
         };
         // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be replaced
-        // while the consumer lock is held; without slots the pointer is aligned and not NULL all the
-        // same (`ZERO_SIZE_PTR`). `Slot` is one pointer, and shared writes to it are allowed by its
+        // while the consumer lock is held, and `size` is never negative. Without slots the pointer is
+        // `ZERO_SIZE_PTR`, which is aligned and not NULL. `Slot` is one pointer, and shared writes to it are allowed by its
         // `UnsafeCell`.
         unsafe { slice::from_raw_parts(queue.cast(), to_usize(size)) }
     }
@@ -198,6 +198,10 @@ impl consume::Ring for Locked<'_> {
 
     #[inline(always)]
     fn release(self, taken: usize) {
+        // Not counted, so that it costs no more than a lock, its loads and an unlock.
+        if taken == 0 {
+            return;
+        }
         let ring = ManuallyDrop::new(self).ring;
         // SAFETY: Held, by the type invariants; and not dropped once more.
         unsafe {

@@ -30,8 +30,7 @@ pub(crate) struct Counter(bindings::tuntap_ring_counter);
 pub(crate) enum File {
     /// One counter.
     Counter(Counter),
-    /// Calls of either export that took entries. Those that find a ring empty are not counted: counting
-    /// would cost as much again.
+    /// Calls of either export that took entries.
     Calls,
     /// The same by how many entries they took: a line for each power of two, and the calls that took
     /// that many at least, and fewer than the next line says.

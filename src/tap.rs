@@ -107,9 +107,7 @@ impl<'a> File<'a> for TapFile<'a> {
         let ring = ring.lock();
         // Checkpoints are for those who check a queue.
         let taken = consume::take(&ring, 1, out);
-        if taken.entries != 0 {
-            ring.release(taken.entries);
-        }
+        ring.release(taken.entries);
         Outcome {
             taken: taken.entries,
             freed: taken.freed,

@@ -17,8 +17,8 @@
  *
  *   same    this CPU, which fills the ring before it is drained
  *   other   a thread on another CPU, which fills it meanwhile
- *   slow    the same, but it pauses after each turn of its loop: how much the
- *           consumer's calls, most of which find the ring empty, delay it
+ *   slow    the same, with a pause after each turn of its loop. Most calls of
+ *           the consumer find the ring empty, and delay that thread
  *   one     this CPU, which produces one entry before each call
  *   none    no CPU: each call finds the ring empty, and "entries" are calls
  *
@@ -50,7 +50,7 @@ static void *out[BENCH_MOST_ASKED];
 static struct task_struct *producer;
 static unsigned long goal;	/* how many the other CPU is to produce */
 static unsigned long produced;
-static unsigned int pause;	/* after each entry, in turns of a loop */
+static unsigned int pause;	/* of that CPU after each turn, in cpu_relax() */
 
 static inline int consume_plain(int n)
 {

@@ -33,10 +33,10 @@
 #define SPINS		1000
 
 /*
- * After so many seconds no more is produced than is in any case: where both CPUs
- * share one of the host, each handover takes milliseconds.
+ * After so many seconds the producer ends, once it has produced the least number.
+ * Where both CPUs share one of the host, each handover takes milliseconds.
  */
-#define ENOUGH_TIME	1
+#define ENOUGH_TIME	3
 
 struct wait {
 	unsigned int rounds;	/* since something moved */
@@ -51,10 +51,9 @@ struct threads {
 	struct netdev_queue *queue;
 	struct task_struct *other;
 
-	/* How many are to be produced; after that time, no more than these. */
+	/* How many are to be produced. The producer lowers it after that time. */
 	unsigned long entries;
 	unsigned long until;
-	unsigned long least;
 
 	/* The producer's, whom the other side asks when it is done. */
 	unsigned long produced;
@@ -99,12 +98,18 @@ static bool wait_for_other(struct wait *wait)
 	return time_after(jiffies, wait->since + PATIENCE * HZ);
 }
 
+/* At least so many that the queue is stopped more than once. */
+static unsigned long least(int size)
+{
+	return max(1000UL, 4UL * size);
+}
+
 /* One entry, unless the queue is stopped or there are enough. */
 static bool produce(struct threads *t)
 {
 	int ret;
 
-	if (t->produced >= t->least && time_after(jiffies, t->until))
+	if (t->produced >= least(t->ring.size) && time_after(jiffies, t->until))
 		WRITE_ONCE(t->entries, t->produced);
 	if (t->produced == t->entries || netif_tx_queue_stopped(t->queue))
 		return false;
@@ -165,12 +170,6 @@ static bool is_left_behind(struct threads *t)
 	return ret;
 }
 
-/* At least so many that the queue is stopped more than once. */
-static unsigned long least(int size)
-{
-	return max(1000UL, 4UL * size);
-}
-
 static unsigned long enough(int size)
 {
 	return max(tuntap_ring_kunit_operations / 20, least(size));
@@ -187,7 +186,6 @@ static void set_up(struct kunit *test, struct threads *t, int size,
 	t->test = test;
 	lost = 0;
 	t->entries = enough(size);
-	t->least = least(size);
 	t->until = jiffies + ENOUGH_TIME * HZ;
 	tuntap_ring_kunit_randomize(test, &t->rnd);
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->ring, size, GFP_KERNEL));
@@ -301,7 +299,7 @@ static int take_and_mark(struct threads *t, void **out, unsigned long *next)
 	for (i = 0; i < taken; i++) {
 		unsigned long number = entry_to_number(out[i]);
 
-		if (number < *next || number >= t->entries ||
+		if (number < *next || number >= READ_ONCE(t->entries) ||
 		    test_and_set_bit(number, t->seen))
 			atomic_long_inc(&t->twice);
 		*next = number + 1;

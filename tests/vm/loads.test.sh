@@ -13,8 +13,6 @@
 # TRAFFIC_EVERY=  which of these have traffic (default: each 20th)
 
 # shellcheck disable=SC2317 # functions that check calls
-# A machine without udev does not have it.
-[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
 # shellcheck source=tests/lib/ktap.sh
 . /src/tests/lib/ktap.sh
 # shellcheck source=tests/lib/wait.sh
