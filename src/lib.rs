@@ -7,13 +7,17 @@
 //! its traits.
 
 mod access;
+mod backpressure;
 mod bindings;
 mod bottom_halves;
 mod consume;
+mod device;
 mod file;
 mod layout;
 mod netdev_queue;
+mod policy;
 mod ptr_ring;
+mod rtnl;
 mod stats;
 mod sync;
 #[cfg(CONFIG_TAP)]
@@ -58,6 +62,7 @@ fn wake_after() -> usize {
 struct TuntapRing {
     #[pin]
     files: stats::Files,
+    backpressure: backpressure::Active,
 }
 
 impl kernel::InPlaceModule for TuntapRing {
@@ -76,6 +81,7 @@ impl kernel::InPlaceModule for TuntapRing {
             }
             Ok(try_pin_init!(Self {
                 files <- stats::files(),
+                backpressure: backpressure::start()?,
             }))
         })
     }

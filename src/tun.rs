@@ -106,7 +106,7 @@ impl<'a> File<'a> for TunFile<'a> {
         let Some(tun) = self.tun() else {
             return Verdict::Open;
         };
-        if !Self::device_agrees(tun) {
+        if !device_agrees(tun) {
             return Verdict::Misfit;
         }
         // INVARIANT: The file is open, its device was read just now, the structures agree as far as
@@ -136,23 +136,6 @@ impl<'a> File<'a> for TunFile<'a> {
 }
 
 impl TunFile<'_> {
-    /// Whether the device that we find in a `struct tun_struct` has that structure for its
-    /// private part, and whether that part has the size we think.
-    ///
-    /// That `struct tun_file` has our size does not say that all its members are where we have
-    /// them: only the build ID does. So nothing is followed here that might not be a pointer.
-    #[cold]
-    fn device_agrees(tun: NonNull<private::tun_struct>) -> bool {
-        let tun = tun.as_ptr() as usize;
-        let dev = tun.wrapping_add(offset_of!(private::tun_struct, dev)) as *const usize;
-        let Some(dev) = read_untrusted(dev) else {
-            return false;
-        };
-        let length = dev.wrapping_add(offset_of!(bindings::net_device, priv_len)) as *const u32;
-        dev.wrapping_add(offset_of!(bindings::net_device, priv_)) == tun
-            && read_untrusted(length) == u32::try_from(size_of::<private::tun_struct>()).ok()
-    }
-
     /// The device's structure, NULL once the device is gone.
     ///
     /// It is still there after a queue was detached: then only [`consume::Device::owns_queue`]
@@ -165,6 +148,22 @@ impl TunFile<'_> {
         // `detach-wake`, `attach-look`.
         NonNull::new(unsafe { access::read_once(addr_of!((*self.tfile.as_ptr()).tun)) })
     }
+}
+
+/// Whether the device that we find in a `struct tun_struct` has that structure for its
+/// private part, and whether that part has the size we think.
+///
+/// That `struct tun_file` has our size does not say that all its members are where we have
+/// them: only the build ID does. So nothing is followed here that might not be a pointer.
+pub(crate) fn device_agrees(tun: NonNull<private::tun_struct>) -> bool {
+    let tun = tun.as_ptr() as usize;
+    let dev = tun.wrapping_add(offset_of!(private::tun_struct, dev)) as *const usize;
+    let Some(dev) = read_untrusted(dev) else {
+        return false;
+    };
+    let length = dev.wrapping_add(offset_of!(bindings::net_device, priv_len)) as *const u32;
+    dev.wrapping_add(offset_of!(bindings::net_device, priv_)) == tun
+        && read_untrusted(length) == u32::try_from(size_of::<private::tun_struct>()).ok()
 }
 
 impl consume::Endpoint for TunFile<'_> {

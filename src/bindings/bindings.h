@@ -2,10 +2,12 @@
 /* What bindgen reads for the module: the kernel's headers, our own API, our own helpers. */
 
 #include <linux/fs.h>
+#include <linux/glob.h>
 #include <linux/if_tap.h>
 #include <linux/if_tun.h>
 #include <linux/netdevice.h>
 #include <linux/ptr_ring.h>
+#include <linux/rtnetlink.h>
 #include <linux/tuntap_ring.h>
 #include <linux/uaccess.h>
 #include <net/sock.h>

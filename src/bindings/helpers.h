@@ -17,6 +17,11 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_COUNTERS,
 };
 
+struct net_device;
+
+/* Told of a device of tun. */
+typedef void (*tuntap_ring_device_t)(struct net_device *dev, void *data);
+
 /* Told of a device and one of its queues. */
 typedef void (*tuntap_ring_found_t)(const char *device, unsigned int queue, void *data);
 
@@ -32,5 +37,16 @@ void tuntap_ring_helper_spin_unlock(spinlock_t *lock);
 void tuntap_ring_helper_count_and_unlock(unsigned long entries, spinlock_t *lock);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
 void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
+
+int tuntap_ring_helper_follow_devices(void);
+void tuntap_ring_helper_unfollow_devices(void);
+void tuntap_ring_helper_each_device(tuntap_ring_device_t found, void *data);
+
+/* In src/backpressure.rs. */
+void tuntap_ring_device_changed(struct net_device *dev);
+void tuntap_ring_device_gone(struct net_device *dev);
+int tuntap_ring_set_backpressure(const char *text);
+int tuntap_ring_get_backpressure(char *buffer);
+void tuntap_ring_free_backpressure(void);
 
 #endif

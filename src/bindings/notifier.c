@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Network devices of tun, in all network namespaces: src/backpressure.rs is told of each. */
+
+#include <linux/netdevice.h>
+#include <linux/notifier.h>
+#include <linux/rtnetlink.h>
+#include <linux/rwsem.h>
+#include <net/net_namespace.h>
+#include <net/rtnetlink.h>
+
+#include "helpers.h"
+
+static bool is_tun(const struct net_device *dev)
+{
+	return dev->rtnl_link_ops && !strcmp(dev->rtnl_link_ops->kind, "tun");
+}
+
+static int device_event(struct notifier_block *nb, unsigned long event, void *info)
+{
+	struct net_device *dev = netdev_notifier_info_to_dev(info);
+
+	if (!is_tun(dev))
+		return NOTIFY_DONE;
+	switch (event) {
+	case NETDEV_REGISTER:
+	case NETDEV_UP:
+	case NETDEV_CHANGE:
+	case NETDEV_CHANGENAME:
+		tuntap_ring_device_changed(dev);
+		break;
+	case NETDEV_UNREGISTER:
+		/* Not when it moves to another namespace, or we stop listening. */
+		if (dev->reg_state != NETREG_REGISTERED)
+			tuntap_ring_device_gone(dev);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block notifier = {
+	.notifier_call = device_event,
+};
+
+int tuntap_ring_helper_follow_devices(void)
+{
+	return register_netdevice_notifier(&notifier);
+}
+
+void tuntap_ring_helper_unfollow_devices(void)
+{
+	unregister_netdevice_notifier(&notifier);
+}
+
+/* Calls FOUND for each device. The caller holds RTNL. */
+void tuntap_ring_helper_each_device(tuntap_ring_device_t found, void *data)
+{
+	struct net_device *dev;
+	struct net *net;
+
+	ASSERT_RTNL();
+	down_read(&net_rwsem);
+	for_each_net(net)
+		for_each_netdev(net, dev)
+			if (is_tun(dev))
+				found(dev, data);
+	up_read(&net_rwsem);
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lock of all network configuration, and what only its holder may use.
+//!
+//! C header: [`include/linux/rtnetlink.h`](srctree/include/linux/rtnetlink.h)
+
+use crate::bindings;
+use core::cell::UnsafeCell;
+use kernel::types::NotThreadSafe;
+
+/// Evidence that this thread holds RTNL.
+///
+/// # Invariants
+///
+/// RTNL is held by this thread for as long as the value lives, and there is no other value meanwhile.
+pub(crate) struct Rtnl {
+    release: bool,
+    _thread: NotThreadSafe,
+}
+
+impl Rtnl {
+    /// Takes the lock. May sleep.
+    pub(crate) fn lock() -> Self {
+        // SAFETY: Process context, and not called with RTNL held: no function that takes an [`Rtnl`] calls this.
+        unsafe { bindings::rtnl_lock() };
+        // INVARIANT: Just taken; the lock has one holder.
+        Self {
+            release: true,
+            _thread: NotThreadSafe,
+        }
+    }
+
+    /// For code that is called with the lock held.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds RTNL for as long as the value lives, and there is no other value meanwhile.
+    pub(crate) unsafe fn held() -> Self {
+        // INVARIANT: By the safety contract.
+        Self {
+            release: false,
+            _thread: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for Rtnl {
+    fn drop(&mut self) {
+        if self.release {
+            // SAFETY: Taken in `lock()`.
+            unsafe { bindings::rtnl_unlock() };
+        }
+    }
+}
+
+/// Data that only the holder of RTNL may use.
+pub(crate) struct UnderRtnl<T>(UnsafeCell<T>);
+
+// SAFETY: Whoever holds RTNL is the only one with a reference, see `get()`.
+unsafe impl<T: Send> Sync for UnderRtnl<T> {}
+
+impl<T> UnderRtnl<T> {
+    pub(crate) const fn new(data: T) -> Self {
+        Self(UnsafeCell::new(data))
+    }
+
+    /// The data and the lock, both for as long as the lock is borrowed.
+    ///
+    /// The only reference, as no other `Rtnl` is there, and this one can't be borrowed again meanwhile.
+    pub(crate) fn get<'a>(&'a self, rtnl: &'a mut Rtnl) -> (&'a mut T, &'a Rtnl) {
+        // SAFETY: The lock is held, and see above.
+        (unsafe { &mut *self.0.get() }, rtnl)
+    }
+}
