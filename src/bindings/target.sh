@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Prints what the target kernel has in a driver: its types as C, the layouts of those that `fields` lists, or the
-# note that holds its build ID. The driver is a module, of the build tree or of an installed kernel, or built in.
+# note that holds its build ID, or why a function of it can't be live-patched, nothing if it can. The driver is a module, of the build tree or of an installed kernel, or built in.
 #
 # usage: target.sh types|layouts|build-id|file OBJTREE KERNELRELEASE MODULE
+#        target.sh patchable OBJTREE KERNELRELEASE MODULE FUNCTION
 #
 # TUNTAP_RING_MODULES names another directory to look for modules in, before all others.
 
@@ -101,6 +102,16 @@ build-id)
 	;;
 types)
 	dump c
+	;;
+patchable)
+	# One that the compiler has changed the arguments of has a suffix.
+	if [ "$file" = "$vmlinux" ]; then
+		echo "$module is built in"
+	elif ! ${NM:-nm} "$scratch/object" | grep -q " [tT] $5\$"; then
+		echo "the compiler has inlined or changed $5() in $file"
+	elif ! ${OBJDUMP:-objdump} -dr --disassemble="$5" "$scratch/object" | grep -q __fentry__; then
+		echo "$5() in $file has no call of __fentry__()"
+	fi
 	;;
 layouts)
 	dump raw > "$scratch/dump"
