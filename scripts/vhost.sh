@@ -36,6 +36,26 @@ load_vhost() {
 	}
 }
 
+LIVEPATCH=/sys/kernel/livepatch/tuntap_ring_livepatch
+
+# patched 0|1: whether each task runs vhost_net as it was (0), or patched (1)
+patched() {
+	local enabled=0 transition=0
+	{ read -r enabled <"$LIVEPATCH/enabled" && read -r transition <"$LIVEPATCH/transition"; } 2>/dev/null
+	[ "$enabled $transition" = "$1 0" ]
+}
+
+# switch_on PATTERNS: gives devices of these names backpressure, and has the vhost_net that runs take its batches
+# by tuntap_ring
+switch_on() {
+	modprobe tuntap_ring backpressure="$1" && modprobe tuntap_ring_livepatch && wait_until patched 1
+}
+
+# switch_off: undoes that
+switch_off() {
+	echo 0 >"$LIVEPATCH/enabled" && wait_until patched 0 && rmmod tuntap_ring_livepatch tuntap_ring
+}
+
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
 # calls without effect are left out, with either consumer.
 watch_wakes() {

@@ -151,7 +151,6 @@ run_parts() {
 
 # Loads the modules, with the parameters that they have by default.
 load() {
-	local scope
 	[ ! -e "$SEEN" ] || [ "${patterns[*]}" != '*' ] || sed -i "/^$TEST: /d" "$SEEN"
 	rmmod tuntap_ring_test 2>/dev/null
 	# shellcheck disable=SC2086 # a list
@@ -161,7 +160,12 @@ load() {
 		insmod "${SELFTESTS_OURS%% *}"
 	insmod "${SELFTESTS_MODULE:-$TOP/build/tests-vm/tuntap_ring_test.ko}" ||
 		give_up "cannot load tuntap_ring_test"
-	# Without IPv6 the kernel sends nothing of its own.
+	without_ipv6
+}
+
+# The kernel then sends nothing of its own.
+without_ipv6() {
+	local scope
 	for scope in all default; do
 		scope=/proc/sys/net/ipv6/conf/$scope/disable_ipv6
 		[ ! -e "$scope" ] || echo 1 >"$scope"

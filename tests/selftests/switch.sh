@@ -1,0 +1,82 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# A host is switched over to tuntap_ring and back, again and again, during one flood. The client is one that does
+# not know of backpressure, and the in-kernel vhost_net is the one that is loaded all the time.
+#
+#    +------------------------- network namespace --------------------------+
+#    |                          in-kernel vhost_net                         |
+#    |  flood ─▶ pfifo ─▶ tap0 [ring] ─▶ ┌ vhost_net_buf_peek ┐ ─▶ client   |
+#    |                     │  ▲          └ live-patched or not┘             |
+#    |                     flag, or not                                     |
+#    +----------------------------------------------------------------------+
+#
+# Parts: N-queues
+#
+# SWITCHES=N  so many times on and off (default: 3)
+
+# shellcheck disable=SC2317 # functions that run calls
+# shellcheck source=tests/selftests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+SLOTS=100
+[ "$PERCENT" = 100 ] || SWITCHES=${SWITCHES:-2}
+SWITCHES=${SWITCHES:-3}
+
+# What the others load stays out: it would keep tuntap_ring.
+load() {
+	rmmod tuntap_ring_test 2>/dev/null
+	load_vhost stock || give_up "cannot load the in-kernel vhost_net"
+	rmmod tuntap_ring 2>/dev/null
+	[ ! -e /sys/module/tuntap_ring ] || give_up "tuntap_ring is in use"
+	modinfo tuntap_ring_livepatch >/dev/null || give_up "there is no tuntap_ring_livepatch.ko"
+	# A network namespace has a /sys of its own.
+	mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+	without_ipv6
+}
+
+has_flag() { (($(<"/sys/class/net/$TAP/tun_flags") & 0x80)); }
+
+# on_and_off QUEUES: drops_on counts what the device drops while switched on, and taken what tuntap_ring takes; none
+# is dropped once a packet has found the queue with the flag
+on_and_off() {
+	local i tx_dropped before options=()
+	drops_on=0 taken=0 flags_left=0
+	[ "$1" = 1 ] || options=(multi_queue)
+	make_tap "$SLOTS" "${options[@]}" &&
+		start_client --tap "$TAP" --queues "$1" --ring-size 64 --delay 500 &&
+		start_flood --keep-going --senders "$((2 * $1))" || return
+	for ((i = 0; i < SWITCHES; i++)); do
+		goes_on && switch_on "tap*" && goes_on && statistic tx_dropped || return
+		before=$tx_dropped
+		goes_on && goes_on && statistic tx_dropped || return
+		drops_on=$((drops_on + tx_dropped - before))
+		taken=$((taken + $(counter entries)))
+		switch_off || return
+		! has_flag || flags_left=1
+	done
+	goes_on && end_flood && settle
+}
+
+whole() {
+	account "sent > 0 && missing == 0 && late == 0 && backlog == 0 && reorders == 0 && duplicates == 0 &&
+		leftover == 0" \
+		"\$received of \$sent came, \$device_drops dropped at the device, \$missing unaccounted for, \$all_reorders out of order, \$duplicates doubled"
+}
+dropped_none() { account "drops_on == 0" "\$drops_on dropped at the device while on"; }
+took() { account "taken > 400 * SWITCHES" "\$taken taken by tuntap_ring"; }
+flag_gone() { account "flags_left == 0" "flag left behind: \$flags_left"; }
+
+check_switches() {
+	run on_and_off "$1"
+	common "$1 queues, switched on and off: each packet that was not dropped at the device arrives once, in order" whole
+	common "$1 queues, switched on: the device drops nothing" dropped_none
+	common "$1 queues, switched on: tuntap_ring takes the packets" took
+	common "$1 queues, switched off: the device has the flag no more" flag_gone
+	remove_tap
+}
+
+for queues in 1 4; do
+	part "$queues-queues" 4 check_switches "$queues"
+done
+run_parts
