@@ -11,49 +11,75 @@ WAKES_BY=hist:keys=common_type # what they are counted by; one that sources this
 # counter NAME: one of tuntap_ring's own, 0 without the module
 counter() { cat "/sys/kernel/debug/tuntap_ring/$1" 2>/dev/null || echo 0; }
 
-# load_vhost stock|ours [MODULE...]: anew, ours as modprobe finds it, or these files, each with its
-# parameters in the same argument
+LIVEPATCH=/sys/kernel/livepatch/tuntap_ring_livepatch
+
+# until_patched 0|1: waits until each task runs vhost_net as it was (0), or patched (1)
+until_patched() {
+	local enabled transition
+	while :; do
+		enabled=0 transition=0
+		{ read -r enabled <"$LIVEPATCH/enabled" && read -r transition <"$LIVEPATCH/transition"; } 2>/dev/null || true
+		[ "$enabled $transition" != "$1 0" ] || return 0
+		sleep 0.1
+	done
+}
+
+# switch_on [PARAMETER=VALUE...]: the vhost_net that runs takes its batches by tuntap_ring, which gets the parameters
+switch_on() {
+	modprobe tuntap_ring "$@" && modprobe tuntap_ring_livepatch && until_patched 1
+}
+
+# unload_consumer: what calls tuntap_ring
+unload_consumer() {
+	if [ -e "$LIVEPATCH" ]; then
+		echo 0 >"$LIVEPATCH/enabled" && until_patched 0 && rmmod tuntap_ring_livepatch
+	else
+		rmmod tuntap_ring_vhost_net
+	fi
+}
+
+# switch_off: undoes that
+switch_off() { unload_consumer && rmmod tuntap_ring; }
+
+# unload_vhost: either, and tuntap_ring
+unload_vhost() {
+	unload_consumer 2>/dev/null || true
+	rmmod vhost_net tuntap_ring 2>/dev/null || true
+}
+
+# served_by: stock, or ours
+served_by() {
+	local module
+	for module in livepatch vhost_net; do
+		[ ! -e "/sys/module/tuntap_ring/holders/tuntap_ring_$module" ] || { echo ours; return; }
+	done
+	echo stock
+}
+
+# load_vhost stock|ours [MODULE...]: anew, the kernel's own vhost_net, or ours: that one live-patched, or the rebuilt
+# one where there is no live patch. These files instead, each with its parameters in the same argument.
 load_vhost() {
 	local which=$1 module
 	shift
-	rmmod vhost_net tuntap_ring 2>/dev/null || true
+	unload_vhost
 	modprobe -a vhost tun tap
 	if [ "$which" = stock ]; then
-		modprobe "$(echo /lib/modules/"$(uname -r)"/kernel/drivers/vhost/vhost_net.ko*)"
-	elif [ $# = 0 ]; then
 		modprobe vhost_net
-	else
+	elif [ $# != 0 ]; then
+		[[ $* != *livepatch* ]] || modprobe vhost_net
 		for module; do
 			# shellcheck disable=SC2086 # a list
 			insmod $module
 		done
+	else
+		modprobe -q tuntap_ring_livepatch || modprobe tuntap_ring_vhost_net
 	fi
-	# What was there before may not have gone. (modprobe loads tuntap_ring beside the kernel's own, too:
-	# the index has it for the name.)
-	[ "$which" = "$([ -e /sys/module/tuntap_ring/holders/vhost_net ] && echo ours || echo stock)" ] || {
+	[ ! -e "$LIVEPATCH" ] || until_patched 1
+	# What was there before may not have gone.
+	[ "$which" = "$(served_by)" ] || {
 		echo "not the vhost_net that was asked for: the one before was still in use" >&2
 		return 1
 	}
-}
-
-LIVEPATCH=/sys/kernel/livepatch/tuntap_ring_livepatch
-
-# patched 0|1: whether each task runs vhost_net as it was (0), or patched (1)
-patched() {
-	local enabled=0 transition=0
-	{ read -r enabled <"$LIVEPATCH/enabled" && read -r transition <"$LIVEPATCH/transition"; } 2>/dev/null
-	[ "$enabled $transition" = "$1 0" ]
-}
-
-# switch_on PATTERNS: gives devices of these names backpressure, and has the vhost_net that runs take its batches
-# by tuntap_ring
-switch_on() {
-	modprobe tuntap_ring backpressure="$1" && modprobe tuntap_ring_livepatch && wait_until patched 1
-}
-
-# switch_off: undoes that
-switch_off() {
-	echo 0 >"$LIVEPATCH/enabled" && wait_until patched 0 && rmmod tuntap_ring_livepatch tuntap_ring
 }
 
 # Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that

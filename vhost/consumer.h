@@ -4,10 +4,15 @@
 #define _TUNTAP_RING_VHOST_CONSUMER_H
 
 #include <linux/errno.h>
+#include <linux/module.h>
 #include <linux/printk.h>
 #include <linux/tuntap_ring.h>
 
 #include "vhost_build_id.h"
+
+/* The kernel's own vhost_net is the one that is loaded when its device is opened. */
+#undef MODULE_ALIAS
+#define MODULE_ALIAS(alias)
 
 /* Who takes batches off a virtqueue's ring. */
 enum vhost_net_consumer {
@@ -71,10 +76,10 @@ static inline int vhost_net_check_build(void)
 					  sizeof(vhost_build_id));
 
 	if (err == -ENOEXEC)
-		pr_err("vhost_net: vhost: build ID mismatch (%d); rebuild vhost_net for this kernel\n",
+		pr_err("tuntap_ring_vhost_net: vhost: build ID mismatch (%d); rebuild it for this kernel\n",
 		       err);
 	else if (err)
-		pr_err("vhost_net: vhost: cannot read the build ID below /sys (%d); mount sysfs there\n",
+		pr_err("tuntap_ring_vhost_net: vhost: cannot read the build ID below /sys (%d); mount sysfs there\n",
 		       err);
 	return err;
 }

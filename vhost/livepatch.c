@@ -114,7 +114,7 @@ static struct klp_patch patch = {
 /* The vhost_net that is patched. It stays until this module goes, so no other can take its place. */
 static struct module *vhost_net;
 
-/* The device loads vhost_net, if need be, and a file of it keeps it. */
+/* A file of its device is a way to it. */
 static int hold_vhost_net(void)
 {
 	struct file *file = filp_open("/dev/vhost-net", O_RDWR, 0);
@@ -167,6 +167,7 @@ module_init(livepatch_init);
 module_exit(livepatch_exit);
 
 MODULE_INFO(livepatch, "Y");
+MODULE_SOFTDEP("pre: vhost_net");
 MODULE_DESCRIPTION("Live patch: vhost_net takes batches by tuntap_ring");
 MODULE_AUTHOR("The tuntap-ring developers");
 MODULE_LICENSE("GPL");

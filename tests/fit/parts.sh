@@ -4,9 +4,9 @@
 # The parts of tests/fit. To be sourced.
 
 FIELDS=$(dirname "${BASH_SOURCE[0]}")/fields
-# Of another build, loaded by the part `fallback`.
+# Of another build, loaded by the part `other`.
 # shellcheck disable=SC2034 # of those that source this
-FALLBACK_DRIVER=tun-tun_file-tun-1
+OTHER_DRIVER=tun-tun_file-tun-1
 
 # field_parts: one part per line of `fields`
 field_parts() { sed -e '/^#/d' -e '/^$/d' "$FIELDS" | awk '{ print $1 "-" $2 "-" $3 "-" $4 }'; }
@@ -17,4 +17,4 @@ field_line() {
 }
 
 # all_parts: in the order in which they run
-all_parts() { echo "host layouts own-drivers $(field_parts | xargs) release fallback"; }
+all_parts() { echo "host layouts own-drivers $(field_parts | xargs) release other"; }

@@ -47,7 +47,7 @@ on_and_off() {
 		start_client --tap "$TAP" --queues "$1" --ring-size 64 --delay 500 &&
 		start_flood --keep-going --senders "$((2 * $1))" || return
 	for ((i = 0; i < SWITCHES; i++)); do
-		goes_on && switch_on "tap*" && goes_on && statistic tx_dropped || return
+		goes_on && switch_on "backpressure=tap*" && goes_on && statistic tx_dropped || return
 		before=$tx_dropped
 		goes_on && goes_on && statistic tx_dropped || return
 		drops_on=$((drops_on + tx_dropped - before))

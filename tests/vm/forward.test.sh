@@ -13,6 +13,8 @@
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/lib/ktap.sh
 . ../lib/ktap.sh
+# shellcheck source=scripts/vhost.sh
+. ../../scripts/vhost.sh
 # shellcheck source=tests/lib/wait.sh
 . ../lib/wait.sh
 
@@ -80,7 +82,7 @@ passes() {
 	ends receive '[.received, .gaps, .reorders, .duplicates, .leftover]' "[$PACKETS,0,0,0,0]"
 }
 
-modprobe vhost_net
+load_vhost ours
 # The parts build on each other.
 run_alone "${RUN_ALONE:-tests/vm/run}" forward
 plan 4
@@ -89,6 +91,6 @@ check "tuntap-client forward attaches two taps" client forward forward --tap tap
 check "all packets pass from the first tap to the second, once and in order" passes tap0
 check "all packets pass from the second tap to the first, once and in order" passes tap1
 check "tuntap-client forward counts both ways" ends forward '[.there.frames, .back.frames]' "[$PACKETS,$PACKETS]"
-modprobe -r vhost_net
+unload_vhost
 rm -rf "$WORK"
 finish

@@ -75,7 +75,7 @@ once() {
 		load_vhost ours "${MODULES[@]}" || return
 		expect_error 1 "in use" rmmod tuntap_ring || return
 		[ $(($1 % TRAFFIC_EVERY)) != 0 ] || traffic || return
-		rmmod vhost_net || return
+		unload_consumer || return
 	else
 		load || return
 	fi
@@ -157,7 +157,8 @@ no_files() {
 	[ -z "$left" ]
 }
 
-rmmod vhost_net tuntap_ring_test tuntap_ring 2>/dev/null
+rmmod tuntap_ring_test 2>/dev/null
+unload_vhost
 modprobe -a vhost tun tap
 # Most of the time goes into grace periods.
 [ ! -w /sys/kernel/rcu_expedited ] || echo 1 >/sys/kernel/rcu_expedited

@@ -3,15 +3,20 @@
 #
 # The life of the modules, as the kernel counts their users.
 #
-#   vhost_net (in updates/) --uses--> tuntap_ring --uses--> tun, tap
-#                                          |
-#   tuntap_ring_test --uses----------------+
+#   tuntap_ring_livepatch --uses--> tuntap_ring --uses--> tun, tap
+#        |                               |
+#        +--holds--> vhost_net           |
+#   tuntap_ring_test --uses--------------+
+#
+# Where there is no live patch, tuntap_ring_vhost_net is in its place.
 #
 # QUICK=1  fewer rounds
 
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/lib/ktap.sh
 . ../lib/ktap.sh
+# shellcheck source=scripts/vhost.sh
+. ../../scripts/vhost.sh
 
 ROUNDS=20 ALL_ROUNDS=3
 [ -z "${QUICK:-}" ] || ROUNDS=5 ALL_ROUNDS=1
@@ -42,8 +47,8 @@ load_and_unload() {
 
 load_and_unload_all() {
 	for ((i = 0; i < ALL_ROUNDS; i++)); do
-		modprobe vhost_net && is_loaded tuntap_ring || return
-		modprobe -r vhost_net && fails is_loaded vhost_net || return
+		load_vhost ours && is_loaded tuntap_ring || return
+		unload_vhost && fails is_loaded "$consumer" && fails is_loaded tuntap_ring || return
 	done
 }
 
@@ -63,13 +68,24 @@ uses() {
 	}
 }
 
-is_from_updates() {
+is_the_kernels_own() {
 	local file
 	file=$(modinfo -n "$1")
-	[[ $file = */updates/* ]] || {
-		echo "expected: a file below updates/, seen: $file"
+	[[ $file = */kernel/* ]] || {
+		echo "expected: a file below kernel/, seen: $file"
 		return 1
 	}
+}
+
+# What we had set goes; what an opener had set stays.
+unload_clears_the_flag() {
+	local flag=0x80 status=0
+	modprobe tuntap_ring 'backpressure=mod*' && ip tuntap add mod0 mode tap || return
+	(($(<"/sys/class/net/mod0/tun_flags") & flag)) || { echo "expected: mod0 has the flag"; status=1; }
+	rmmod tuntap_ring || return
+	! (($(<"/sys/class/net/mod0/tun_flags") & flag)) || { echo "expected: mod0 has lost the flag"; status=1; }
+	ip link del mod0
+	return "$status"
 }
 
 unloads() {
@@ -146,15 +162,17 @@ passes_over() {
 }
 
 # Set at load only: nothing in sysfs that could be written to.
-no_parameter_in_sysfs() {
+wake_after_is_not_in_sysfs() {
 	modprobe tuntap_ring wake_after=75 &&
 		fails test -e /sys/module/tuntap_ring/parameters/wake_after &&
 		rmmod tuntap_ring
 }
 
 # The parts build on each other.
+consumer=tuntap_ring_livepatch
+modinfo "$consumer" >/dev/null 2>&1 || consumer=tuntap_ring_vhost_net
 run_alone "${RUN_ALONE:-tests/vm/run}" modules
-plan 27
+plan $([ "$consumer" = tuntap_ring_livepatch ] && echo 30 || echo 28)
 check "tuntap_ring does not unload while tuntap_ring_test uses it" rejects_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
@@ -173,14 +191,20 @@ for value in 256 -1 half; do
 done
 check "the kernel ignores an unknown parameter" passes_over wake_before=1
 check "does not load without sysfs, and logs the error" rejects_without_sysfs
-check "no parameter can be written through sysfs" no_parameter_in_sysfs
-check "modprobe finds vhost_net in updates/" is_from_updates vhost_net
-check "vhost_net pulls tuntap_ring in" pulls_in vhost_net tuntap_ring
-check "vhost_net uses tuntap_ring" uses vhost_net tuntap_ring
+check "wake_after cannot be written through sysfs" wake_after_is_not_in_sysfs
+check "unloading tuntap_ring clears the flag that it has set" unload_clears_the_flag
+check "modprobe finds the kernel's own vhost_net" is_the_kernels_own vhost_net
+check "the consumer pulls tuntap_ring in" pulls_in "$consumer" tuntap_ring
+check "the consumer uses tuntap_ring" uses "$consumer" tuntap_ring
 check "tuntap_ring uses tun" uses tuntap_ring tun
 check "tuntap_ring uses tap" uses tuntap_ring tap
-check "the loaded vhost_net is that of the file" same_build vhost_net
-check "tuntap_ring does not unload while vhost_net uses it" rejects_unload tuntap_ring
+check "the loaded consumer is that of the file" same_build "$consumer"
+check "tuntap_ring does not unload while the consumer uses it" rejects_unload tuntap_ring
 check "tun does not unload while tuntap_ring uses it" rejects_unload tun
-check "vhost_net and all that it pulls in load and unload again and again" load_and_unload_all
+if [ "$consumer" = tuntap_ring_livepatch ]; then
+	check "the live patch does not unload while it is enabled" rejects_unload "$consumer"
+	check "vhost_net does not unload while it is patched" rejects_unload vhost_net
+fi
+unload_vhost
+check "the consumer and all that it pulls in load and unload again and again" load_and_unload_all
 finish
