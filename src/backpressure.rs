@@ -30,6 +30,7 @@ use kernel::{
         c_int,
         c_void, //
     },
+    fmt,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -163,41 +164,72 @@ fn set(text: &[u8]) -> Result {
         Stage::Loading => state.patterns = patterns,
         Stage::Live => {
             state.patterns = patterns;
-            let mut all = All {
-                state,
-                rtnl,
-                result: Ok(()),
-            };
-            // SAFETY: RTNL is held, and the function gets what it wants.
-            unsafe {
-                bindings::tuntap_ring_helper_each_device(Some(reconsider), (&raw mut all).cast())
-            };
-            return all.result;
+            let mut result = Ok(());
+            each_device(rtnl, |dev| result = result.and(state.reconsider(dev, rtnl)));
+            return result;
         }
         Stage::Unloading => return Err(ENODEV),
     }
     Ok(())
 }
 
-/// What a walk over all devices needs.
-struct All<'a> {
-    state: &'a mut State,
-    rtnl: &'a Rtnl,
-    result: Result,
+/// Calls `visit` for each device of tun, in all network namespaces.
+fn each_device<F: FnMut(NonNull<bindings::net_device>)>(_rtnl: &Rtnl, mut visit: F) {
+    /// # Safety
+    ///
+    /// `visit` must be an `F` that nobody else uses.
+    unsafe extern "C" fn found<F: FnMut(NonNull<bindings::net_device>)>(
+        dev: *mut bindings::net_device,
+        visit: *mut c_void,
+    ) {
+        // SAFETY: By the safety contract.
+        let visit = unsafe { &mut *visit.cast::<F>() };
+        if let Some(dev) = NonNull::new(dev) {
+            visit(dev);
+        }
+    }
+    // SAFETY: RTNL is held, and the function gets what it wants.
+    unsafe {
+        bindings::tuntap_ring_helper_each_device(Some(found::<F>), (&raw mut visit).cast());
+    }
 }
 
-/// Looks at one device of a walk.
+/// Writes a line for each device of tun, in all network namespaces: the inode of the namespace, index and name of
+/// the device, who has set the flag (`policy`, `opener` or `none`), the number of queues, how many of them are
+/// stopped, and for how many milliseconds the one that has not sent for longest.
 ///
-/// # Safety
-///
-/// `dev` must be a registered device of tun, and `all` an [`All`] that nobody else uses.
-unsafe extern "C" fn reconsider(dev: *mut bindings::net_device, all: *mut c_void) {
-    // SAFETY: By the safety contract.
-    let all = unsafe { &mut *all.cast::<All<'_>>() };
-    if let Some(dev) = NonNull::new(dev) {
-        let result = all.state.reconsider(dev, all.rtnl);
-        all.result = all.result.and(result);
-    }
+/// Context: may sleep. Takes RTNL.
+pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut rtnl = Rtnl::lock();
+    let (state, rtnl) = STATE.get(&mut rtnl);
+    let (mut result, mut separator) = (Ok(()), "");
+    each_device(rtnl, |dev| {
+        // SAFETY: RTNL is held, and the device is one of tun.
+        let Some(device) = (unsafe { TunDevice::from_raw(dev, rtnl) }) else {
+            return;
+        };
+        let flag = match (device.has_backpressure(), state.ours.contains(&dev)) {
+            (false, _) => "none",
+            (true, false) => "opener",
+            (true, true) => "policy",
+        };
+        if result.is_ok() {
+            let seen = device.describe();
+            result = device
+                .name()
+                .to_str()
+                .map_err(|_| fmt::Error)
+                .and_then(|name| {
+                    write!(
+                        f,
+                        "{separator}{} {} {name} {flag} {} {} {}",
+                        seen.namespace, seen.index, seen.queues, seen.stopped, seen.stopped_ms
+                    )
+                });
+        }
+        separator = "\n";
+    });
+    result
 }
 
 /// The parameter was written, with `text`.

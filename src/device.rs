@@ -25,7 +25,10 @@ use crate::{
 use core::{
     ffi::CStr,
     marker::PhantomData,
-    mem::offset_of,
+    mem::{
+        offset_of,
+        MaybeUninit, //
+    },
     ptr::{
         addr_of,
         addr_of_mut,
@@ -74,6 +77,16 @@ impl<'a> TunDevice<'a> {
     pub(crate) fn name(&self) -> &CStr {
         // SAFETY: The device is there by the type invariants; the name ends with NUL, and is changed under RTNL.
         unsafe { CStr::from_char_ptr(addr_of!((*self.dev.as_ptr()).name).cast()) }
+    }
+
+    /// What can be seen of it from outside.
+    pub(crate) fn describe(&self) -> bindings::tuntap_ring_device {
+        let mut device = MaybeUninit::uninit();
+        // SAFETY: The device is there by the type invariants, and RTNL is held. All of it is written.
+        unsafe {
+            bindings::tuntap_ring_helper_describe(self.dev.as_ptr(), device.as_mut_ptr());
+            device.assume_init()
+        }
     }
 
     pub(crate) fn has_backpressure(&self) -> bool {

@@ -3,7 +3,7 @@
 //! What can be seen from outside: counters, as files in debugfs under `tuntap_ring/`.
 
 use crate::{
-    bindings,
+    backpressure, bindings,
     consume::{
         Outcome,
         Wake, //
@@ -35,19 +35,22 @@ pub(crate) enum File {
     /// The same by how many entries they took: a line for each power of two, and the calls that took
     /// that many at least, and fewer than the next line says.
     Batches,
+    /// Devices of tun, in all network namespaces: see [`backpressure::describe`].
+    Devices,
     /// Queues of tun devices that are stopped just now, in the network namespace of the reader: a line
     /// for each, with the device and the number of the queue.
     Stopped,
 }
 
 /// Each file and its name.
-const FILES: [(&CStr, File); 7] = [
+const FILES: [(&CStr, File); 8] = [
     (c"calls", File::Calls),
     (c"batches", File::Batches),
     (c"entries", File::Counter(ENTRIES)),
     (c"wakes", File::Counter(WAKES)),
     (c"withheld", File::Counter(WITHHELD)),
     (c"rejected", File::Counter(REJECTED)),
+    (c"devices", File::Devices),
     (c"stopped", File::Stopped),
 ];
 
@@ -97,6 +100,7 @@ impl fmt::Debug for File {
                 }
                 Ok(())
             }
+            Self::Devices => backpressure::describe(f),
             Self::Stopped => {
                 let mut writer = Lines {
                     f,

@@ -19,6 +19,15 @@ enum tuntap_ring_counter {
 
 struct net_device;
 
+/* What can be seen of a device of tun; the time is that since the last packet of the queue stopped longest. */
+struct tuntap_ring_device {
+	unsigned int namespace;
+	int index;
+	unsigned int queues;
+	unsigned int stopped;
+	unsigned int stopped_ms;
+};
+
 /* Told of a device of tun. */
 typedef void (*tuntap_ring_device_t)(struct net_device *dev, void *data);
 
@@ -40,6 +49,8 @@ void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
 
 int tuntap_ring_helper_follow_devices(void);
 void tuntap_ring_helper_unfollow_devices(void);
+void tuntap_ring_helper_describe(const struct net_device *dev,
+				 struct tuntap_ring_device *device);
 void tuntap_ring_helper_each_device(tuntap_ring_device_t found, void *data);
 
 /* In src/backpressure.rs. */

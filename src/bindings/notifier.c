@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Network devices of tun, in all network namespaces: src/backpressure.rs is told of each. */
 
+#include <linux/jiffies.h>
+#include <linux/minmax.h>
 #include <linux/netdevice.h>
 #include <linux/notifier.h>
 #include <linux/rtnetlink.h>
@@ -49,6 +51,29 @@ int tuntap_ring_helper_follow_devices(void)
 void tuntap_ring_helper_unfollow_devices(void)
 {
 	unregister_netdevice_notifier(&notifier);
+}
+
+/* The caller holds RTNL. */
+void tuntap_ring_helper_describe(const struct net_device *dev, struct tuntap_ring_device *device)
+{
+	unsigned int i;
+
+	*device = (struct tuntap_ring_device) {
+		.namespace = dev_net(dev)->ns.inum,
+		.index = dev->ifindex,
+		.queues = dev->real_num_tx_queues,
+	};
+	if (!netif_running(dev))
+		return;
+	for (i = 0; i < dev->real_num_tx_queues; i++) {
+		const struct netdev_queue *queue = netdev_get_tx_queue(dev, i);
+
+		if (!netif_tx_queue_stopped(queue))
+			continue;
+		device->stopped++;
+		device->stopped_ms = max(device->stopped_ms,
+					 jiffies_to_msecs(jiffies - READ_ONCE(queue->trans_start)));
+	}
 }
 
 /* Calls FOUND for each device. The caller holds RTNL. */

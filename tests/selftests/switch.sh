@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A host is switched over to tuntap_ring and back, again and again, during one flood. The client is one that does
+# `tuntap-ring on` and `off` switch a host over to tuntap_ring and back, again and again, during one flood. The client is one that does
 # not know of backpressure, and the in-kernel vhost_net is the one that is loaded all the time.
 #
 #    +------------------------- network namespace --------------------------+
@@ -19,6 +19,7 @@
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+TOOL=$TOP/build/tools/release/tuntap-ring
 SLOTS=100
 [ "$PERCENT" = 100 ] || SWITCHES=${SWITCHES:-2}
 SWITCHES=${SWITCHES:-3}
@@ -35,24 +36,32 @@ load() {
 	without_ipv6
 }
 
+# check_status: what the tool shows while switched on
+check_status() {
+	local seen expected="live-patched tap* $TAP tap tuntap-client policy pfifo"
+	seen=$("$TOOL" status --json | jq -r --arg tap "$TAP" '[.consumer, .patterns[], (.devices[] | select(.name == $tap) |
+		.name, .kind, .programs[0].name, .flag, .qdisc)] | join(" ")')
+	[ "$seen" = "$expected" ] || status_seen=$seen
+}
+
 has_flag() { (($(<"/sys/class/net/$TAP/tun_flags") & 0x80)); }
 
 # on_and_off QUEUES: drops_on counts what the device drops while switched on, and taken what tuntap_ring takes; none
 # is dropped once a packet has found the queue with the flag
 on_and_off() {
 	local i tx_dropped before options=()
-	drops_on=0 taken=0 flags_left=0
+	drops_on=0 taken=0 flags_left=0 status_seen=
 	[ "$1" = 1 ] || options=(multi_queue)
 	make_tap "$SLOTS" "${options[@]}" &&
 		start_client --tap "$TAP" --queues "$1" --ring-size 64 --delay 500 &&
 		start_flood --keep-going --senders "$((2 * $1))" || return
 	for ((i = 0; i < SWITCHES; i++)); do
-		goes_on && switch_on "backpressure=tap*" && goes_on && statistic tx_dropped || return
+		goes_on && "$TOOL" on "tap*" && check_status && goes_on && statistic tx_dropped || return
 		before=$tx_dropped
 		goes_on && goes_on && statistic tx_dropped || return
 		drops_on=$((drops_on + tx_dropped - before))
 		taken=$((taken + $(counter entries)))
-		switch_off || return
+		"$TOOL" off || return
 		! has_flag || flags_left=1
 	done
 	goes_on && end_flood && settle
@@ -65,6 +74,9 @@ whole() {
 }
 dropped_none() { account "drops_on == 0" "\$drops_on dropped at the device while on"; }
 took() { account "taken > 400 * SWITCHES" "\$taken taken by tuntap_ring"; }
+status_shown() {
+	[ -z "$status_seen" ] || { echo "seen: $status_seen"; return 1; }
+}
 flag_gone() { account "flags_left == 0" "flag left behind: \$flags_left"; }
 
 check_switches() {
@@ -72,11 +84,12 @@ check_switches() {
 	common "$1 queues, switched on and off: each packet that was not dropped at the device arrives once, in order" whole
 	common "$1 queues, switched on: the device drops nothing" dropped_none
 	common "$1 queues, switched on: tuntap_ring takes the packets" took
+	common "$1 queues, switched on: tuntap-ring status shows the device" status_shown
 	common "$1 queues, switched off: the device has the flag no more" flag_gone
 	remove_tap
 }
 
 for queues in 1 4; do
-	part "$queues-queues" 4 check_switches "$queues"
+	part "$queues-queues" 5 check_switches "$queues"
 done
 run_parts

@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `status`: who takes the packets, and what each device does, in every network namespace.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::modules;
+use crate::switch::{self, LIVEPATCH, MODULE, PATTERNS, REBUILT};
+
+/// Where the module shows devices.
+const DEVICES: &str = "/sys/kernel/debug/tuntap_ring/devices";
+
+/// A device of tun, as the module sees it.
+pub struct Seen {
+    namespace: u64,
+    index: u64,
+    name: String,
+    /// `policy`, `opener` or `none`.
+    pub flag: String,
+    queues: u64,
+    stopped: u64,
+    stopped_ms: u64,
+}
+
+/// The devices of tun in all network namespaces; none without the module.
+pub fn devices() -> Result<Vec<Seen>> {
+    if !modules::is_loaded(MODULE) {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(DEVICES).map_err(|err| {
+        anyhow!("cannot read {DEVICES}: {err} (cure: run as root, with debugfs mounted)")
+    })?;
+    text.lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            parse(line).ok_or_else(|| {
+                anyhow!("{DEVICES} has another form than this program knows: {line}")
+            })
+        })
+        .collect()
+}
+
+fn parse(line: &str) -> Option<Seen> {
+    let words: Vec<_> = line.split(' ').collect();
+    let &[namespace, index, name, flag, queues, stopped, stopped_ms] = words.as_slice() else {
+        return None;
+    };
+    Some(Seen {
+        namespace: namespace.parse().ok()?,
+        index: index.parse().ok()?,
+        name: name.to_owned(),
+        flag: flag.to_owned(),
+        queues: queues.parse().ok()?,
+        stopped: stopped.parse().ok()?,
+        stopped_ms: stopped_ms.parse().ok()?,
+    })
+}
+
+/// A process, by what it is called and its number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Program {
+    name: String,
+    pid: u32,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name, self.pid)
+    }
+}
+
+fn program(process: &Path) -> Option<Program> {
+    Some(Program {
+        name: fs::read_to_string(process.join("comm"))
+            .ok()?
+            .trim()
+            .to_owned(),
+        pid: process.file_name()?.to_str()?.parse().ok()?,
+    })
+}
+
+/// The folder of each process.
+fn processes() -> impl Iterator<Item = PathBuf> {
+    entries(Path::new("/proc")).filter(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.parse::<u32>().is_ok())
+    })
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// Programs that have a file open.
+pub fn holders_of(file: &Path) -> Vec<Program> {
+    processes()
+        .filter(|process| {
+            entries(&process.join("fd"))
+                .any(|fd| fs::read_link(fd).is_ok_and(|target| target == file))
+        })
+        .filter_map(|process| program(&process))
+        .collect()
+}
+
+/// Tasks that have not come to run the code that they are to run after a transition: 1 the patched, 0 that of before.
+pub fn tasks_not_in_state(target: u32) -> Vec<Program> {
+    processes()
+        .flat_map(|process| entries(&process.join("task")))
+        .filter(|task| {
+            fs::read_to_string(task.join("patch_state"))
+                .ok()
+                .and_then(|state| state.trim().parse::<i64>().ok())
+                .is_some_and(|state| state >= 0 && state != i64::from(target))
+        })
+        .filter_map(|task| program(&task))
+        .collect()
+}
+
+/// Programs that have a queue of a device, by the device's name.
+fn openers() -> BTreeMap<String, Vec<Program>> {
+    let mut openers: BTreeMap<String, Vec<Program>> = BTreeMap::new();
+    for process in processes() {
+        for info in entries(&process.join("fdinfo")) {
+            let Ok(text) = fs::read_to_string(&info) else {
+                continue;
+            };
+            let device = text.lines().find_map(|line| line.strip_prefix("iff:"));
+            if let (Some(device), Some(program)) = (device, program(&process)) {
+                let programs = openers.entry(device.trim().to_owned()).or_default();
+                if !programs.contains(&program) {
+                    programs.push(program);
+                }
+            }
+        }
+    }
+    openers
+}
+
+/// A network namespace: by what it is called, and by which file it is entered.
+struct Namespace {
+    name: String,
+    file: PathBuf,
+}
+
+/// All network namespaces that have a process or a name, by their inodes. That of this program has no name.
+fn namespaces() -> BTreeMap<u64, Namespace> {
+    let mut namespaces = BTreeMap::new();
+    let own = inode(Path::new("/proc/self/ns/net"));
+    let named = entries(Path::new("/run/netns")).map(|file| {
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        (name, file)
+    });
+    let of_processes = processes().map(|process| {
+        let name = program(&process).map_or_else(String::new, |program| program.to_string());
+        (name, process.join("ns/net"))
+    });
+    for (name, file) in named.chain(of_processes) {
+        let Some(inode) = inode(&file) else {
+            continue;
+        };
+        namespaces.entry(inode).or_insert_with(|| Namespace {
+            name: if Some(inode) == own {
+                String::new()
+            } else {
+                name
+            },
+            file,
+        });
+    }
+    namespaces
+}
+
+fn inode(file: &Path) -> Option<u64> {
+    Some(fs::metadata(file).ok()?.ino())
+}
+
+impl Namespace {
+    /// What a command of iproute2 prints in it, as JSON.
+    fn ask(&self, command: &[&str]) -> Result<Value> {
+        let mut whole = Command::new(command[0]);
+        if !self.name.is_empty() {
+            whole = Command::new("nsenter");
+            whole
+                .arg(format!("--net={}", self.file.display()))
+                .arg(command[0]);
+        }
+        let output = whole
+            .args(&command[1..])
+            .output()
+            .with_context(|| format!("cannot run {} (cure: install iproute2)", command[0]))?;
+        // An empty list is printed as nothing.
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Array(Vec::new())))
+    }
+}
+
+/// A device, as it is shown.
+#[derive(Debug, Serialize)]
+pub struct Device {
+    namespace: String,
+    name: String,
+    kind: String,
+    programs: Vec<Program>,
+    queues: u64,
+    /// `policy`, `opener`, `none`; `unknown` without the module.
+    flag: String,
+    stopped: u64,
+    stopped_ms: u64,
+    dropped_by_device: u64,
+    dropped_by_qdisc: u64,
+    qdisc: String,
+    /// Why backpressure has no effect here; empty if it has.
+    reason: String,
+}
+
+/// What `status` shows.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// `live-patched`, `rebuilt` or `none`.
+    consumer: &'static str,
+    patterns: Vec<String>,
+    devices: Vec<Device>,
+}
+
+impl Status {
+    /// Looks at the host.
+    pub fn read() -> Result<Self> {
+        let consumer = if switch::is_patched() {
+            "live-patched"
+        } else if modules::is_loaded(REBUILT) {
+            "rebuilt"
+        } else {
+            "none"
+        };
+        let patterns = fs::read_to_string(PATTERNS).unwrap_or_default();
+        let patterns: Vec<_> = patterns
+            .trim()
+            .split(',')
+            .filter(|pattern| !pattern.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let seen = devices()?;
+        let openers = openers();
+        let mut devices = Vec::new();
+        for (inode, namespace) in namespaces() {
+            let links =
+                namespace.ask(&["ip", "-json", "-details", "-statistics", "link", "show"])?;
+            let ours: Vec<_> = each(&links).filter(|link| is_tuntap(link)).collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let qdiscs = namespace.ask(&["tc", "-json", "-statistics", "qdisc", "show"])?;
+            for link in ours {
+                devices.push(device(link, &qdiscs, &namespace, inode, &seen, &openers));
+            }
+        }
+        for device in &mut devices {
+            device.reason = reason(device, consumer);
+        }
+        Ok(Self {
+            consumer,
+            patterns,
+            devices,
+        })
+    }
+
+    /// As a table that fits a screen.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "consumer: {}\npatterns: {}\n",
+            match self.consumer {
+                "live-patched" => "tuntap_ring, by a live patch of vhost_net",
+                "rebuilt" => "tuntap_ring, by the rebuilt vhost_net",
+                _ if modules::is_loaded(LIVEPATCH) => "in transition: see tuntap-ring on",
+                _ => "vhost_net's own (tuntap-ring on changes that)",
+            },
+            if self.patterns.is_empty() {
+                "none".to_owned()
+            } else {
+                self.patterns.join(" ")
+            }
+        );
+        if self.devices.is_empty() {
+            text.push_str("there are no tun or tap devices\n");
+            return text;
+        }
+        let head = [
+            "DEVICE", "QUEUES", "FLAG", "STOPPED", "DROPS", "QDISC", "DROPS", "PROGRAM", "NOTE",
+        ];
+        let mut rows = vec![head.map(str::to_owned)];
+        rows.extend(self.devices.iter().map(Device::row));
+        let widths: Vec<_> = (0..head.len())
+            .map(|column| {
+                rows.iter()
+                    .map(|row| row[column].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        text.push('\n');
+        for row in &rows {
+            let mut line = String::new();
+            for (cell, &width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:width$}  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Device {
+    fn row(&self) -> [String; 9] {
+        let name = if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}:{}", self.namespace, self.name)
+        };
+        let stopped = match self.stopped {
+            0 => "-".to_owned(),
+            1 if self.queues == 1 => duration(self.stopped_ms),
+            some => format!("{some}, {}", duration(self.stopped_ms)),
+        };
+        let program = match self.programs.as_slice() {
+            [] => "-".to_owned(),
+            [one] => one.to_string(),
+            [one, more @ ..] => format!("{one} and {}", more.len()),
+        };
+        [
+            name,
+            self.queues.to_string(),
+            self.flag.clone(),
+            stopped,
+            self.dropped_by_device.to_string(),
+            self.qdisc.clone(),
+            self.dropped_by_qdisc.to_string(),
+            program,
+            self.reason.clone(),
+        ]
+    }
+}
+
+/// Milliseconds, as people read them.
+fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1_000 => format!("{milliseconds}ms"),
+        1_000..60_000 => format!("{}s", milliseconds / 1_000),
+        _ => format!("{}min", milliseconds / 60_000),
+    }
+}
+
+fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or("")
+}
+
+fn number(value: &Value, path: &str) -> u64 {
+    value.pointer(path).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn is_tuntap(link: &Value) -> bool {
+    ["tun", "macvtap", "ipvtap"].contains(&text(link, "/linkinfo/info_kind"))
+}
+
+fn device(
+    link: &Value,
+    qdiscs: &Value,
+    namespace: &Namespace,
+    inode: u64,
+    seen: &[Seen],
+    openers: &BTreeMap<String, Vec<Program>>,
+) -> Device {
+    let name = text(link, "/ifname");
+    let kind = match text(link, "/linkinfo/info_kind") {
+        "tun" => text(link, "/linkinfo/info_data/type"),
+        other => other,
+    };
+    let seen = seen.iter().find(|seen| {
+        seen.namespace == inode && seen.index == number(link, "/ifindex") && seen.name == name
+    });
+    // Below mq each queue has one of its own, and the root none.
+    let qdiscs: Vec<_> = each(qdiscs)
+        .filter(|qdisc| text(qdisc, "/dev") == name)
+        .collect();
+    let root = qdiscs.iter().find(|qdisc| qdisc.get("root").is_some());
+    Device {
+        namespace: namespace.name.clone(),
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        programs: openers.get(name).cloned().unwrap_or_default(),
+        queues: seen.map_or_else(|| number(link, "/num_tx_queues"), |seen| seen.queues),
+        flag: match (kind, seen) {
+            ("tun" | "tap", Some(seen)) => seen.flag.clone(),
+            ("tun" | "tap", None) => "unknown".to_owned(),
+            _ => "none".to_owned(),
+        },
+        stopped: seen.map_or(0, |seen| seen.stopped),
+        stopped_ms: seen.map_or(0, |seen| seen.stopped_ms),
+        dropped_by_device: number(link, "/stats64/tx/dropped"),
+        dropped_by_qdisc: root.map_or(0, |root| number(root, "/drops")),
+        qdisc: root
+            .map_or_else(|| text(link, "/qdisc"), |root| text(root, "/kind"))
+            .to_owned(),
+        reason: String::new(),
+    }
+}
+
+/// Why backpressure has no effect on a device.
+fn reason(device: &Device, consumer: &str) -> String {
+    let reason = match (device.kind.as_str(), device.flag.as_str()) {
+        ("macvtap" | "ipvtap", _) => "macvtap and ipvtap know no backpressure",
+        (_, "unknown") => "tuntap_ring is not loaded",
+        (_, "none") => "no pattern matches",
+        _ if device.qdisc == "noqueue" => "noqueue: give it a qdisc, such as fq_codel",
+        _ if consumer == "none" => "vhost_net's own consumer",
+        _ => "",
+    };
+    reason.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_lines_are_read() {
+        let seen = parse("4026531840 3 tap0 policy 4 1 1500").unwrap();
+        assert_eq!(
+            (seen.namespace, seen.index, seen.name.as_str()),
+            (4_026_531_840, 3, "tap0")
+        );
+        assert_eq!((seen.flag.as_str(), seen.queues), ("policy", 4));
+        assert_eq!((seen.stopped, seen.stopped_ms), (1, 1500));
+        assert!(parse("4026531840 3 tap0 policy 4 1").is_none());
+        assert!(parse("x 3 tap0 policy 4 1 0").is_none());
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(duration(999), "999ms");
+        assert_eq!(duration(59_999), "59s");
+        assert_eq!(duration(120_000), "2min");
+    }
+
+    fn shown(kind: &str, flag: &str, qdisc: &str) -> Device {
+        Device {
+            namespace: String::new(),
+            name: "tap0".to_owned(),
+            kind: kind.to_owned(),
+            programs: Vec::new(),
+            queues: 1,
+            flag: flag.to_owned(),
+            stopped: 0,
+            stopped_ms: 0,
+            dropped_by_device: 0,
+            dropped_by_qdisc: 0,
+            qdisc: qdisc.to_owned(),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn reasons_name_what_is_in_the_way() {
+        assert_eq!(
+            reason(&shown("tap", "policy", "fq_codel"), "live-patched"),
+            ""
+        );
+        assert!(reason(&shown("tap", "policy", "noqueue"), "live-patched").contains("noqueue"));
+        assert!(reason(&shown("tap", "none", "fq_codel"), "live-patched").contains("no pattern"));
+        assert!(reason(&shown("macvtap", "none", "fq_codel"), "live-patched").contains("macvtap"));
+        assert!(reason(&shown("tun", "opener", "fq_codel"), "none").contains("own"));
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `on` and `off`: backpressure for the devices of a host, while its virtual machines run.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::modules;
+use crate::status;
+
+pub const MODULE: &str = "tuntap_ring";
+/// The live patch of the kernel's own `vhost_net`, and its state.
+pub const LIVEPATCH: &str = "tuntap_ring_livepatch";
+const LIVEPATCH_STATE: &str = "/sys/kernel/livepatch/tuntap_ring_livepatch";
+/// What is loaded instead of the kernel's own where that cannot be patched.
+pub const REBUILT: &str = "tuntap_ring_vhost_net";
+const KERNELS_OWN: &str = "vhost_net";
+pub const PATTERNS: &str = "/sys/module/tuntap_ring/parameters/backpressure";
+
+/// A transition that takes longer is told of.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The patterns in a configuration: one a line, without comments.
+pub fn configured(path: &Path) -> Result<Option<Vec<String>>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(parse(&text))),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(err).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn parse(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| line.split('#').next().unwrap_or("").trim())
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Gives devices that match backpressure, and has vhost-net take their packets by `tuntap_ring`.
+pub fn on(patterns: &[String]) -> Result<()> {
+    let was_loaded = modules::is_loaded(MODULE);
+    modules::load(MODULE)?;
+    let switched = consume().and_then(|consumer| {
+        write_patterns(&patterns.join(","))?;
+        Ok(consumer)
+    });
+    let consumer = switched.inspect_err(|_| {
+        // As if nothing had been.
+        if !was_loaded {
+            let _ = off();
+        }
+    })?;
+    let devices = status::devices()?;
+    let count = devices
+        .iter()
+        .filter(|device| device.flag != "none")
+        .count();
+    println!(
+        "on: {}; {count} of {} tun and tap devices have backpressure; {consumer}",
+        patterns.join(" "),
+        devices.len()
+    );
+    Ok(())
+}
+
+/// Undoes what [`on`] has done.
+pub fn off() -> Result<()> {
+    if !modules::is_loaded(MODULE) {
+        println!("off already");
+        return Ok(());
+    }
+    write_patterns("")?;
+    if modules::is_loaded(LIVEPATCH) {
+        fs::write(Path::new(LIVEPATCH_STATE).join("enabled"), "0")
+            .or_else(|err| {
+                if state("enabled").is_none() {
+                    Ok(())
+                } else {
+                    Err(err)
+                }
+            })
+            .context("cannot disable the live patch")?;
+        wait_for_transition()?;
+        modules::remove(LIVEPATCH)?;
+    }
+    if modules::is_loaded(REBUILT) {
+        ensure_unused(REBUILT)?;
+        modules::remove(REBUILT)?;
+        modules::load(KERNELS_OWN)?;
+    }
+    modules::remove(MODULE).context("tuntap_ring stays loaded, without effect")?;
+    println!("off: devices drop again what their rings have no room for");
+    Ok(())
+}
+
+fn write_patterns(list: &str) -> Result<()> {
+    fs::write(PATTERNS, format!("{list}\n")).map_err(|err| match err.kind() {
+        io::ErrorKind::InvalidInput => anyhow::anyhow!(
+            "'{list}' has a pattern that no device's name can match (cure: use shell patterns such as vnet*)"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow::anyhow!("cannot write {PATTERNS}: {err} (cure: run as root)"),
+        _ => anyhow::anyhow!("cannot write {PATTERNS}: {err}"),
+    })
+}
+
+/// Has vhost-net call `tuntap_ring`, and says how.
+fn consume() -> Result<&'static str> {
+    if modules::is_loaded(LIVEPATCH) || modules::is_installed(LIVEPATCH) {
+        modules::load(LIVEPATCH)?;
+        ensure!(
+            state("enabled") == Some(1),
+            "the live patch was disabled by somebody else (cure: tuntap-ring off, and again on)"
+        );
+        wait_for_transition()?;
+        return Ok("vhost_net is live-patched");
+    }
+    if !modules::is_loaded(REBUILT) {
+        ensure!(
+            modules::is_installed(REBUILT),
+            "neither {LIVEPATCH} nor {REBUILT} is installed for this kernel (cure: install the package for it)"
+        );
+        ensure_unused(KERNELS_OWN)?;
+        if modules::is_loaded(KERNELS_OWN) {
+            modules::remove(KERNELS_OWN)?;
+        }
+        modules::load(REBUILT)?;
+    }
+    Ok("vhost_net is the rebuilt one, as this kernel cannot be live-patched")
+}
+
+fn ensure_unused(module: &str) -> Result<()> {
+    if modules::users(module) == 0 {
+        return Ok(());
+    }
+    let programs: Vec<_> = status::holders_of(Path::new("/dev/vhost-net"))
+        .into_iter()
+        .map(|program| program.to_string())
+        .collect();
+    bail!(
+        "{module} is in use, and this kernel cannot live-patch it (cure: end {})",
+        if programs.is_empty() {
+            "the virtual machines that use it".to_owned()
+        } else {
+            programs.join(", ")
+        }
+    );
+}
+
+/// One of the two numbers of the live patch; `None` if it is not there.
+fn state(name: &str) -> Option<u32> {
+    let text = fs::read_to_string(Path::new(LIVEPATCH_STATE).join(name)).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Whether the live patch is enabled, and in effect for every task.
+pub fn is_patched() -> bool {
+    state("enabled") == Some(1) && state("transition") == Some(0)
+}
+
+/// Waits until each task runs the code that it is to run. Names those that it waits for, when that takes long.
+fn wait_for_transition() -> Result<()> {
+    let mut told = Instant::now();
+    while state("transition") == Some(1) {
+        thread::sleep(Duration::from_millis(50));
+        if told.elapsed() >= PATIENCE {
+            told = Instant::now();
+            let target = state("enabled").unwrap_or(0);
+            for task in status::tasks_not_in_state(target) {
+                eprintln!(
+                    "tuntap-ring: waiting for {task}, which is in the code that is exchanged"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration_is_one_pattern_a_line() {
+        assert_eq!(
+            parse("# all\n\n vnet* # libvirt\ntap*i*\n"),
+            ["vnet*", "tap*i*"]
+        );
+        assert!(parse("#vnet*\n").is_empty());
+    }
+}
