@@ -130,7 +130,7 @@ pub fn interface_name(text: &str) -> Result<String, String> {
 
 /// Whether there is a tap of that name that was made for several queues: it wants the flag from
 /// those who open one of them, too.
-pub fn has_many_queues(name: &str) -> bool {
+fn has_many_queues(name: &str) -> bool {
     fs::read_to_string(format!("/sys/class/net/{name}/tun_flags"))
         .is_ok_and(|flags| parse_flags(&flags) & libc::IFF_MULTI_QUEUE != 0)
 }

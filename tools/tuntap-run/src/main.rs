@@ -5,7 +5,6 @@
 
 mod placeholders;
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -13,7 +12,6 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use clap::{CommandFactory, Parser};
@@ -32,8 +30,7 @@ const NOT_FOUND: u8 = 127;
 #[command(
     version = VERSION,
     max_term_width = 100,
-    override_usage = "tuntap-run [OPTIONS] <--tap <NAME>|--device <PATH>> -- <COMMAND>...\n       \
-                      tuntap-run --tap <NAME> --hold",
+    override_usage = "tuntap-run [OPTIONS] <--tap <NAME>|--device <PATH>> -- <COMMAND>...",
     after_help = "In the arguments of COMMAND these stand for descriptors, which it inherits:\n\n  \
                   %fd        the tap's queue       %fds       all its queues, as 3:5:7\n  \
                   %vhostfd   its vhost-net device  %vhostfds  one for each queue, as 4:6:8\n  \
@@ -78,17 +75,12 @@ struct Cli {
     #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
     vhost: PathBuf,
 
-    /// Run nothing: keep the flag on a tap with `multi_queue` for others, such as libvirt, that open
-    /// several queues of it by name; until a signal ends it
-    #[arg(long, conflicts_with_all = ["device", "queues", "vhost", "command"])]
-    hold: bool,
-
     /// Write the man page to this folder
     #[arg(long, hide = true, exclusive = true, value_name = "FOLDER")]
     man: Option<PathBuf>,
 
     /// The command and its arguments
-    #[arg(last = true, required_unless_present = "hold", value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "man", value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -144,21 +136,6 @@ fn inherit(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// Keeps a queue of the device open, but detached, so that no packet comes to it. As long as it is,
-/// the kernel takes no flags from those who attach more of them.
-fn hold(name: &str) -> Result<Infallible> {
-    ensure!(
-        tuntap_device::has_many_queues(name),
-        "{name} is no tap with several queues (cure: ip tuntap add dev {name} mode tap multi_queue)"
-    );
-    let tap = Queues::open(Source::Name(name), 1, true)?;
-    tuntap_device::set_queue(&tap.files[0], false)
-        .with_context(|| format!("cannot detach from {name}"))?;
-    loop {
-        thread::park();
-    }
-}
-
 /// Says what went wrong before the command ran.
 fn failed(err: &anyhow::Error) -> ExitCode {
     eprintln!("tuntap-run: {err:#}");
@@ -172,11 +149,7 @@ fn main() -> ExitCode {
             .with_context(|| format!("cannot write the man page to {}", folder.display()));
         return written.map_or_else(|err| failed(&err), |()| ExitCode::SUCCESS);
     }
-    let prepared = match &cli.tap {
-        Some(name) if cli.hold => hold(name).map(|never| match never {}),
-        _ => prepare(&cli),
-    };
-    let prepared = match prepared {
+    let prepared = match prepare(&cli) {
         Ok(prepared) => prepared,
         Err(err) => return failed(&err),
     };
@@ -237,24 +210,6 @@ mod tests {
         let cli = parse("--tap tap0 -- qemu --tap tap1 --help %fd").unwrap();
         assert_eq!(cli.tap.as_deref(), Some("tap0"));
         assert_eq!(cli.command, ["qemu", "--tap", "tap1", "--help", "%fd"]);
-    }
-
-    #[test]
-    fn hold_requires_one_tap_and_no_command() {
-        assert!(parse("--tap tap0 --hold").unwrap().hold);
-        for bad in [
-            "--hold",
-            "--device /dev/tap7 --hold",
-            "--tap tap0 --queues 2 --hold",
-            "--tap tap0 --hold -- qemu %fd",
-        ] {
-            assert!(
-                parse(bad).is_err(),
-                "expected: an error for {bad:?}, seen: none"
-            );
-        }
-        let err = hold("nonexistent").unwrap_err().to_string();
-        assert!(err.contains("multi_queue"), "seen: {err}");
     }
 
     #[test]
