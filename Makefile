@@ -24,7 +24,7 @@ help: ## this list
 modules: ## tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR=; `make` alone does this (10 s; 5 min the first time)
 	@scripts/kernel modules
 
-client: ## tuntap-client, a guest without a VM, and tuntap-run, which gives a tap to QEMU (45 s)
+client: ## tuntap-ring, the tool for users, and tuntap-client, a guest without a VM for tests (45 s)
 	@scripts/client build
 
 docs: ## the documentation as HTML, and man pages (10 s; 1 min the first time)

@@ -19,7 +19,7 @@
 #    docs      Sphinx
 #    kernel    the target kernel's tree, to build modules against
 #    modules   the modules for the target kernel, in build/modules
-#    tools     tuntap-client and tuntap-run
+#    tools     tuntap-ring and tuntap-client
 #    uml       user-mode Linux
 #    debug, kcsan, rt    that kernel of scripts/custom
 #

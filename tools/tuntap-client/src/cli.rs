@@ -54,8 +54,6 @@ pub enum Command {
     Flood(FloodArgs),
     /// Receive numbered UDP packets by a socket, check the numbers, and answer
     Listen(ListenArgs),
-    /// Show what the module counts, as it goes
-    Watch(WatchArgs),
     /// Write the man pages, of this command and of each above
     #[command(hide = true)]
     Man {
@@ -310,38 +308,6 @@ pub struct ListenArgs {
     /// Write the result to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-}
-
-/// The arguments of `watch`.
-#[derive(Args, Debug)]
-#[command(
-    after_help = "On a terminal it draws one screen: rates, totals, how many entries the calls took, \
-                  and which queues of tun devices are stopped (of this network namespace, at the \
-                  moment of the look). Else it writes a line for each look.\n\n\
-                  SIGTERM or SIGINT ends it.\n\n\
-                  Exit status: 0 in the end, 1 on an error, such as the module being unloaded, 2 on \
-                  wrong usage."
-)]
-pub struct WatchArgs {
-    /// Time between two looks
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub interval: Duration,
-
-    /// End after that many looks
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-
-    /// Write lines, even to a terminal
-    #[arg(long)]
-    pub plain: bool,
-
-    /// Folder of the counters
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/sys/kernel/debug/tuntap_ring"
-    )]
-    pub counters: PathBuf,
 }
 
 fn ring_size(text: &str) -> Result<u16, String> {

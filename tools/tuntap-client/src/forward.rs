@@ -13,6 +13,7 @@
 //! number, and there is always a descriptor. Nothing is dropped here either: while the far side is
 //! slow its queue holds the buffers, vhost has none to fill, and the frames stay in the tap's ring.
 
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
@@ -27,7 +28,7 @@ use crate::sys::{Stop, sleep_exactly};
 use crate::tap::{NUM_BUFFERS, Source, Tap, VNET_HDR_LEN, set_offloads};
 use crate::vhost_net::QueuePair;
 use crate::virtqueue::{Direction, Used, Virtqueue};
-use crate::wait::Waiter;
+use tuntap_device::wait::Waiter;
 
 /// The buffers of one way: filled at its beginning, sent at its end.
 struct Buffers {
@@ -247,8 +248,8 @@ pub fn forward(args: &ForwardArgs) -> Result<()> {
     let b = Side::new(args, b, &ram)?;
     let waiter = Waiter::new(&stop)?;
     for side in [&a, &b] {
-        waiter.add(&side.pair.rx)?;
-        waiter.add(&side.pair.tx)?;
+        waiter.watch(side.pair.rx.call().as_raw_fd())?;
+        waiter.watch(side.pair.tx.call().as_raw_fd())?;
         side.attach()?;
     }
     if let Some(ready) = &args.ready {

@@ -15,7 +15,7 @@ use crate::packet::{MAX_PAYLOAD, PORT, parse_payload};
 use crate::report::{self, Listened};
 use crate::sequence::{Source, Tracker, Verdict};
 use crate::sys::{Stop, set_option};
-use crate::wait::Waiter;
+use tuntap_device::wait::Waiter;
 
 /// What may wait in the socket: what has no room there is lost after it has arrived.
 const ROOM: c_int = 64 << 20;

@@ -17,8 +17,6 @@ mod sys;
 mod tap;
 mod vhost_net;
 mod virtqueue;
-mod wait;
-mod watch;
 
 use std::process::ExitCode;
 
@@ -37,7 +35,6 @@ fn main() -> ExitCode {
         Command::Forward(args) => forward::forward(args),
         Command::Flood(args) => flood::flood(args),
         Command::Listen(args) => listen::listen(args),
-        Command::Watch(args) => watch::watch(args),
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), folder)
             .with_context(|| format!("cannot write man pages to {}", folder.display())),
     };

@@ -25,7 +25,7 @@ use crate::sys::{Stop, sleep_exactly};
 use crate::tap::{self, NUM_BUFFERS, Tap, VNET_HDR_LEN};
 use crate::vhost_net::QueuePair;
 use crate::virtqueue::{Direction, Virtqueue};
-use crate::wait::Waiter;
+use tuntap_device::wait::Waiter;
 
 /// From the first of several moments to the last.
 #[derive(Default)]
@@ -557,7 +557,7 @@ pub fn receive(args: &ReceiveArgs) -> Result<()> {
 
     let waiter = Waiter::new(&stop)?;
     for queue in &queues {
-        waiter.add(&queue.pair.rx)?;
+        waiter.watch(queue.pair.rx.call().as_raw_fd())?;
     }
     for queue in &mut queues {
         queue.attach(&tap)?;

@@ -3,6 +3,9 @@
 //! Opens the queues of a tap device, or of another character device that is used like one, and says
 //! in one line what to do where that fails.
 
+pub mod stop;
+pub mod wait;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::zeroed;

@@ -3,8 +3,11 @@
 //! Switches backpressure on and off for the tun and tap devices of a host, and shows what they do.
 
 mod modules;
+mod placeholders;
+mod run;
 mod status;
 mod switch;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,12 +60,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show live what tuntap_ring counts
+    Watch(watch::WatchArgs),
+    /// Run a command, such as QEMU, with the descriptors of a tap that has IFF_BACKPRESSURE
+    Run(run::RunArgs),
     /// Write man pages to a folder
     #[command(hide = true)]
     Man { folder: PathBuf },
 }
 
-fn run(command: Command) -> Result<()> {
+fn execute(command: Command) -> Result<()> {
     match command {
         Command::On { patterns } => {
             let patterns = if patterns.is_empty() {
@@ -83,13 +90,19 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Watch(args) => watch::watch(&args),
+        Command::Run(_) => unreachable!("it has an exit status of its own"),
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
             .with_context(|| format!("cannot write man pages to {}", folder.display())),
     }
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    if let Command::Run(args) = &command {
+        return run::run(args);
+    }
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("tuntap-ring: {err:#}");

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the guest sleeps: until vhost has used a buffer, a stop signal comes, or time is over.
+//! Waits for an eventfd, a stop signal or a timeout.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use crate::sys::Stop;
-use crate::virtqueue::Virtqueue;
+use crate::stop::Stop;
 
-/// What wakes the guest.
+/// What wakes the program.
 pub struct Waiter(Epoll);
 
 impl Waiter {
@@ -21,11 +20,6 @@ impl Waiter {
         let waiter = Self(Epoll::new().context("cannot make an epoll instance")?);
         waiter.watch(stop.fd())?;
         Ok(waiter)
-    }
-
-    /// Lets the signals of a virtqueue wake it, too.
-    pub fn add(&self, queue: &Virtqueue) -> Result<()> {
-        self.watch(queue.call().as_raw_fd())
     }
 
     /// Lets another eventfd wake it, too.

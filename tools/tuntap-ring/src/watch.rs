@@ -6,15 +6,60 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write as _};
 use std::mem::zeroed;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::cli::WatchArgs;
-use crate::report::rate;
-use crate::sys::Stop;
-use crate::wait::Waiter;
+use clap::Args;
+use tuntap_device::stop::Stop;
+use tuntap_device::wait::Waiter;
+
+/// The arguments of `watch`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "On a terminal it draws one screen: rates, totals, how many entries the calls took, \
+                  and which queues of tun devices are stopped (of this network namespace, at the \
+                  moment of the look). Else it writes a line for each look.\n\n\
+                  SIGTERM or SIGINT ends it.\n\n\
+                  Exit status: 0 in the end, 1 on an error, such as the module being unloaded, 2 on \
+                  wrong usage."
+)]
+pub struct WatchArgs {
+    /// Time between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+
+    /// End after that many looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Write lines, even to a terminal
+    #[arg(long)]
+    pub plain: bool,
+
+    /// Folder of the counters
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/sys/kernel/debug/tuntap_ring"
+    )]
+    pub counters: PathBuf,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|err| err.to_string())
+}
+
+/// Returns a rate, 0 if there was no time.
+fn rate(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
+}
 
 /// Each counter that is one number: its file, and what it is called.
 const COUNTERS: [(&str, &str); 5] = [

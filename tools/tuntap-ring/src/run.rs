@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Starts a command, such as QEMU, with the descriptors of a tap that has IFF_BACKPRESSURE, which it
-//! does not know how to ask for itself.
-
-mod placeholders;
+//! `run`: starts a command, such as QEMU, with the descriptors of a tap that has IFF_BACKPRESSURE.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,8 +11,10 @@ use std::path::PathBuf;
 use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use clap::{CommandFactory, Parser};
-use tuntap_device::{MAX_QUEUES, Queues, Source, VERSION, interface_name, result};
+use clap::Args;
+use tuntap_device::{MAX_QUEUES, Queues, Source, interface_name, result};
+
+use crate::placeholders;
 
 /// Exit status if something fails before the command runs, as of env(1) and the like.
 const FAILED: u8 = 125;
@@ -24,13 +23,10 @@ const CANNOT_RUN: u8 = 126;
 /// If there is no such command.
 const NOT_FOUND: u8 = 127;
 
-/// Opens a tap device with IFF_BACKPRESSURE and IFF_VNET_HDR, and vhost-net, and runs a command with
-/// their descriptors.
-#[derive(Debug, Parser)]
+/// The arguments of `run`.
+#[derive(Args, Debug)]
 #[command(
-    version = VERSION,
-    max_term_width = 100,
-    override_usage = "tuntap-run [OPTIONS] <--tap <NAME>|--device <PATH>> -- <COMMAND>...",
+    override_usage = "tuntap-ring run [OPTIONS] <--tap <NAME>|--device <PATH>> -- <COMMAND>...",
     after_help = "In the arguments of COMMAND these stand for descriptors, which it inherits:\n\n  \
                   %fd        the tap's queue       %fds       all its queues, as 3:5:7\n  \
                   %vhostfd   its vhost-net device  %vhostfds  one for each queue, as 4:6:8\n  \
@@ -46,19 +42,19 @@ const NOT_FOUND: u8 = 127;
                   tc qdisc replace dev tap0 root pfifo limit 50\n\n\
                   To release blocked senders, set the link down or end the VM.\n\n\
                   Examples:\n\n  \
-                  tuntap-run --tap tap0 -- qemu-system-x86_64 ... \\\n    \
+                  tuntap-ring run --tap tap0 -- qemu-system-x86_64 ... \\\n    \
                   -netdev tap,id=net0,fd=%fd,vhost=on,vhostfd=%vhostfd \\\n    \
                   -device virtio-net-pci,netdev=net0\n\n  \
-                  tuntap-run --tap tap0 --queues 4 -- qemu-system-x86_64 ... \\\n    \
+                  tuntap-ring run --tap tap0 --queues 4 -- qemu-system-x86_64 ... \\\n    \
                   -netdev tap,id=net0,fds=%fds,vhost=on,vhostfds=%vhostfds \\\n    \
                   -device virtio-net-pci,netdev=net0,mq=on,vectors=10\n\n\
                   Exit status: that of the command; 125 on an error before it, 126 if it cannot be \
                   run, 127 if there is none, 2 on wrong usage."
 )]
-struct Cli {
+pub struct RunArgs {
     /// Tap device to attach to; made if there is none
     #[arg(long, value_name = "NAME", value_parser = interface_name,
-          required_unless_present_any = ["device", "man"])]
+          required_unless_present = "device")]
     tap: Option<String>,
 
     /// Character device of a macvtap or ipvtap instead, such as /dev/tap7; these know no
@@ -75,12 +71,8 @@ struct Cli {
     #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
     vhost: PathBuf,
 
-    /// Write the man page to this folder
-    #[arg(long, hide = true, exclusive = true, value_name = "FOLDER")]
-    man: Option<PathBuf>,
-
     /// The command and its arguments
-    #[arg(last = true, required_unless_present = "man", value_name = "COMMAND")]
+    #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -91,7 +83,7 @@ struct Prepared {
     command: Vec<OsString>,
 }
 
-fn prepare(cli: &Cli) -> Result<Prepared> {
+fn prepare(cli: &RunArgs) -> Result<Prepared> {
     let (wants_tap, wants_vhost) = placeholders::wants(&cli.command);
     ensure!(
         wants_tap,
@@ -138,18 +130,13 @@ fn inherit(fd: RawFd) -> Result<()> {
 
 /// Says what went wrong before the command ran.
 fn failed(err: &anyhow::Error) -> ExitCode {
-    eprintln!("tuntap-run: {err:#}");
+    eprintln!("tuntap-ring: {err:#}");
     ExitCode::from(FAILED)
 }
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(folder) = &cli.man {
-        let written = clap_mangen::generate_to(Cli::command(), folder)
-            .with_context(|| format!("cannot write the man page to {}", folder.display()));
-        return written.map_or_else(|err| failed(&err), |()| ExitCode::SUCCESS);
-    }
-    let prepared = match prepare(&cli) {
+/// Becomes the command; returns only if that fails.
+pub fn run(cli: &RunArgs) -> ExitCode {
+    let prepared = match prepare(cli) {
         Ok(prepared) => prepared,
         Err(err) => return failed(&err),
     };
@@ -164,7 +151,7 @@ fn main() -> ExitCode {
         _ => (CANNOT_RUN, "run it by hand, to see what is wrong"),
     };
     eprintln!(
-        "tuntap-run: cannot run {}: {err} (cure: {cure})",
+        "tuntap-ring: cannot run {}: {err} (cure: {cure})",
         program.to_string_lossy()
     );
     ExitCode::from(status)
@@ -173,14 +160,16 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
-    fn parse(args: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(["tuntap-run"].into_iter().chain(args.split_whitespace()))
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: RunArgs,
     }
 
-    #[test]
-    fn launcher_options_are_defined_consistently() {
-        Cli::command().debug_assert();
+    fn parse(args: &str) -> Result<RunArgs, clap::Error> {
+        Cli::try_parse_from(["run"].into_iter().chain(args.split_whitespace())).map(|cli| cli.args)
     }
 
     #[test]
@@ -210,12 +199,6 @@ mod tests {
         let cli = parse("--tap tap0 -- qemu --tap tap1 --help %fd").unwrap();
         assert_eq!(cli.tap.as_deref(), Some("tap0"));
         assert_eq!(cli.command, ["qemu", "--tap", "tap1", "--help", "%fd"]);
-    }
-
-    #[test]
-    fn man_rejects_other_options() {
-        parse("--man folder").unwrap();
-        assert!(parse("--man folder --tap tap0 -- qemu %fd").is_err());
     }
 
     /// Nothing is opened for a command that would not use it.
