@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The flag `IFF_BACKPRESSURE`, set and cleared as `policy` decides.
+//! The parameter `backpressure=`: sets and clears `IFF_BACKPRESSURE` as `policy` decides.
 //!
-//! tun notifies after it has written the flags of a device that is up, and a device that is down notifies when it
-//! comes up. So whoever opens a device, and with whatever flags, comes by here. All of it happens under RTNL, as
+//! tun notifies after each write of the flags of a device that is up, and a device that is down notifies when it comes
+//! up. So the notifier sees a device again whenever a program has replaced its flags. All of this happens under RTNL, as
 //! every other write of these flags.
 
 use crate::{
@@ -35,26 +35,31 @@ use kernel::{
     prelude::*, //
 };
 
-/// How far the module has come.
+/// The life of the module.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The parameter may be written, and takes effect later.
+    /// The patterns take effect when the notifier is registered.
     Loading,
-    /// Devices are followed.
+    /// The notifier is registered, or about to be.
     Live,
-    /// No device has the flag from us any more, and none gets it.
+    /// The module has cleared all flags that it had set, and sets no other.
     Unloading,
 }
 
+/// What the module knows of patterns and devices.
+///
+/// # Invariants
+///
+/// All devices of `ours` are registered devices of tun, whose layout has been checked.
 struct State {
     stage: Stage,
-    /// As [`policy::patterns`] has it.
+    /// The patterns, in the form of [`policy::patterns`].
     patterns: KVec<u8>,
-    /// Devices that have the flag from us. All are registered.
+    /// The devices whose flag the module has set.
     ours: KVec<NonNull<bindings::net_device>>,
 }
 
-// SAFETY: The pointers may be followed by whoever holds RTNL.
+// SAFETY: The devices may be used by any thread that holds RTNL.
 unsafe impl Send for State {}
 
 static STATE: UnderRtnl<State> = UnderRtnl::new(State {
@@ -64,34 +69,37 @@ static STATE: UnderRtnl<State> = UnderRtnl::new(State {
 });
 
 impl State {
-    /// Does with a device's flag what is due. `dev` must be a registered device of tun.
+    /// Sets or clears the flag of a device, if the policy says so.
     ///
-    /// Errors: [`ENOMEM`], [`ENOEXEC`] if tun has another layout; the device is left as it is.
-    fn reconsider(&mut self, dev: NonNull<bindings::net_device>, rtnl: &Rtnl) -> Result {
-        // SAFETY: By those who call.
-        let device = unsafe { TunDevice::from_raw(dev, rtnl) }.ok_or(ENOEXEC)?;
-        let place = self.ours.iter().position(|&ours| ours == dev);
+    /// Errors: [`ENOMEM`]; the device then stays as it is.
+    fn apply(&mut self, device: &TunDevice<'_>) -> Result {
+        let is_ours = self.is_ours(device);
         let change = policy::decide(policy::Device {
             matches: policy::patterns(&self.patterns)
                 .any(|pattern| matches(pattern, device.name())),
             has_flag: device.has_backpressure(),
-            is_ours: place.is_some(),
+            is_ours,
         });
         match change {
             Change::Keep => {}
             Change::Set => {
-                if place.is_none() {
-                    self.ours.push(dev, GFP_KERNEL)?;
+                if !is_ours {
+                    // INVARIANT: Registered, or there would be no `TunDevice`.
+                    self.ours.push(device.as_raw(), GFP_KERNEL)?;
                 }
                 device.set_backpressure();
             }
             Change::Clear => {
                 device.clear_backpressure();
-                self.forget(dev);
+                self.forget(device.as_raw());
             }
-            Change::Forget => self.forget(dev),
+            Change::Forget => self.forget(device.as_raw()),
         }
         Ok(())
+    }
+
+    fn is_ours(&self, device: &TunDevice<'_>) -> bool {
+        self.ours.contains(&device.as_raw())
     }
 
     fn forget(&mut self, dev: NonNull<bindings::net_device>) {
@@ -99,16 +107,16 @@ impl State {
     }
 }
 
-/// Whether a name matches a shell glob.
+/// Returns whether a name matches a shell glob.
 fn matches(pattern: &CStr, name: &CStr) -> bool {
     // SAFETY: Two C strings.
     unsafe { bindings::glob_match(pattern.as_char_ptr(), name.as_char_ptr()) }
 }
 
-/// Sets the flag of devices for as long as the value lives.
+/// Keeps the flags of all devices as the patterns have it, for as long as the value lives.
 pub(crate) struct Active(());
 
-/// Sets the flag of all devices that match, and of later ones as they come.
+/// Sets the flag of all devices that match, and registers the notifier for later ones.
 ///
 /// Errors: those of `register_netdevice_notifier()`.
 ///
@@ -116,8 +124,8 @@ pub(crate) struct Active(());
 pub(crate) fn start() -> Result<Active> {
     STATE.get(&mut Rtnl::lock()).0.stage = Stage::Live;
     let active = Active(());
-    // The kernel tells of the devices that are there.
-    // SAFETY: Once, and `Active` undoes it.
+    // Calls the notifier for each device that is there, too.
+    // SAFETY: Called once, and `Active` undoes it.
     to_result(unsafe { bindings::tuntap_ring_helper_follow_devices() })?;
     Ok(active)
 }
@@ -130,17 +138,20 @@ impl Drop for Active {
             state.stage = Stage::Unloading;
             state.patterns = KVec::new();
             while let Some(&dev) = state.ours.last() {
-                // Nothing matches any more.
-                let _ = state.reconsider(dev, rtnl);
+                // SAFETY: By the type invariants of `State`.
+                if let Some(device) = unsafe { TunDevice::from_raw(dev, rtnl) } {
+                    // Nothing matches any more, so this needs no memory.
+                    let _ = state.apply(&device);
+                }
                 state.forget(dev);
             }
         }
-        // SAFETY: Registered in `start()`; or not, which is an error without consequence.
+        // SAFETY: Registered in `start()`. If that failed, this fails, too, without effect.
         unsafe { bindings::tuntap_ring_helper_unfollow_devices() };
     }
 }
 
-/// Stores the patterns of the parameter, and looks at all devices of all network namespaces.
+/// Stores the patterns of the parameter, and applies them to all devices of all network namespaces.
 ///
 /// Errors: [`EINVAL`] for a pattern that is empty or has white space or a slash in it, [`E2BIG`] for more text than a
 /// file below `/sys` shows, [`ENODEV`] while the module is being removed, [`ENOMEM`]: devices may be missing then.
@@ -165,7 +176,7 @@ fn set(text: &[u8]) -> Result {
         Stage::Live => {
             state.patterns = patterns;
             let mut result = Ok(());
-            each_device(rtnl, |dev| result = result.and(state.reconsider(dev, rtnl)));
+            each_device(rtnl, |device| result = result.and(state.apply(&device)));
             return result;
         }
         Stage::Unloading => return Err(ENODEV),
@@ -174,24 +185,36 @@ fn set(text: &[u8]) -> Result {
 }
 
 /// Calls `visit` for each device of tun, in all network namespaces.
-fn each_device<F: FnMut(NonNull<bindings::net_device>)>(_rtnl: &Rtnl, mut visit: F) {
+fn each_device<'a, F: FnMut(TunDevice<'a>)>(rtnl: &'a Rtnl, visit: F) {
     /// # Safety
     ///
-    /// `visit` must be an `F` that nobody else uses.
-    unsafe extern "C" fn found<F: FnMut(NonNull<bindings::net_device>)>(
+    /// `dev` must be a registered device of tun, and `walk` a walk with that `F`, without another user.
+    unsafe extern "C" fn found<'a, F: FnMut(TunDevice<'a>)>(
         dev: *mut bindings::net_device,
-        visit: *mut c_void,
+        walk: *mut c_void,
     ) {
         // SAFETY: By the safety contract.
-        let visit = unsafe { &mut *visit.cast::<F>() };
-        if let Some(dev) = NonNull::new(dev) {
-            visit(dev);
+        let (visit, rtnl) = unsafe { &mut *walk.cast::<(F, &'a Rtnl)>() };
+        // SAFETY: By the safety contract.
+        if let Some(device) = unsafe { device(dev, rtnl) } {
+            visit(device);
         }
     }
-    // SAFETY: RTNL is held, and the function gets what it wants.
+    let mut walk = (visit, rtnl);
+    // SAFETY: RTNL is held, and `found` gets a walk with this `F`.
     unsafe {
-        bindings::tuntap_ring_helper_each_device(Some(found::<F>), (&raw mut visit).cast());
+        bindings::tuntap_ring_helper_each_device(Some(found::<F>), (&raw mut walk).cast());
     }
+}
+
+/// Borrows a device that C has named; `None` if tun has another layout.
+///
+/// # Safety
+///
+/// `dev` must be NULL or a registered device of tun.
+unsafe fn device<'a>(dev: *mut bindings::net_device, rtnl: &'a Rtnl) -> Option<TunDevice<'a>> {
+    // SAFETY: By the safety contract.
+    unsafe { TunDevice::from_raw(NonNull::new(dev)?, rtnl) }
 }
 
 /// Writes a line for each device of tun, in all network namespaces: the inode of the namespace, index and name of
@@ -203,12 +226,8 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut rtnl = Rtnl::lock();
     let (state, rtnl) = STATE.get(&mut rtnl);
     let (mut result, mut separator) = (Ok(()), "");
-    each_device(rtnl, |dev| {
-        // SAFETY: RTNL is held, and the device is one of tun.
-        let Some(device) = (unsafe { TunDevice::from_raw(dev, rtnl) }) else {
-            return;
-        };
-        let flag = match (device.has_backpressure(), state.ours.contains(&dev)) {
+    each_device(rtnl, |device| {
+        let flag = match (device.has_backpressure(), state.is_ours(&device)) {
             (false, _) => "none",
             (true, false) => "opener",
             (true, true) => "policy",
@@ -232,7 +251,7 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     result
 }
 
-/// The parameter was written, with `text`.
+/// Stores what was written to the parameter.
 ///
 /// # Safety
 ///
@@ -247,7 +266,7 @@ unsafe extern "C" fn tuntap_ring_set_backpressure(text: *const c_char) -> c_int 
     }
 }
 
-/// The parameter is read. Returns the length of what was put into `buffer`.
+/// Puts the parameter into `buffer`, and returns the length.
 ///
 /// # Safety
 ///
@@ -273,13 +292,13 @@ unsafe extern "C" fn tuntap_ring_get_backpressure(buffer: *mut c_char) -> c_int 
     length as c_int
 }
 
-/// Gives back what the parameter holds: the module has gone, or has never come.
+/// Frees the parameter, after the module has been unloaded, or has failed to load.
 #[no_mangle]
 extern "C" fn tuntap_ring_free_backpressure() {
     STATE.get(&mut Rtnl::lock()).0.patterns = KVec::new();
 }
 
-/// A device of tun was registered, came up, changed, or has another name.
+/// Applies the policy to a device that was registered, came up, changed, or was renamed.
 ///
 /// # Safety
 ///
@@ -289,14 +308,20 @@ unsafe extern "C" fn tuntap_ring_device_changed(dev: *mut bindings::net_device) 
     // SAFETY: By the safety contract.
     let mut rtnl = unsafe { Rtnl::held() };
     let (state, rtnl) = STATE.get(&mut rtnl);
-    if let Some(dev) = NonNull::new(dev) {
-        if state.reconsider(dev, rtnl).is_err() {
-            pr_err!("no memory to note a device: it has no backpressure\n");
-        }
+    // SAFETY: By the safety contract.
+    let Some(device) = (unsafe { device(dev, rtnl) }) else {
+        return;
+    };
+    if let Err(e) = state.apply(&device) {
+        pr_err!(
+            "{}: no memory ({}); the device has no backpressure\n",
+            device.name().to_str().unwrap_or(""),
+            e.to_errno()
+        );
     }
 }
 
-/// A device of tun is being unregistered.
+/// Forgets a device that is being unregistered.
 ///
 /// # Safety
 ///

@@ -74,12 +74,18 @@ impl<'a> TunDevice<'a> {
         })
     }
 
+    /// Returns the device as C has it, to compare it.
+    pub(crate) fn as_raw(&self) -> NonNull<bindings::net_device> {
+        self.dev
+    }
+
+    /// Returns the name.
     pub(crate) fn name(&self) -> &CStr {
         // SAFETY: The device is there by the type invariants; the name ends with NUL, and is changed under RTNL.
         unsafe { CStr::from_char_ptr(addr_of!((*self.dev.as_ptr()).name).cast()) }
     }
 
-    /// What can be seen of it from outside.
+    /// Returns what `devices` in debugfs shows.
     pub(crate) fn describe(&self) -> bindings::tuntap_ring_device {
         let mut device = MaybeUninit::uninit();
         // SAFETY: The device is there by the type invariants, and RTNL is held. All of it is written.
@@ -89,6 +95,7 @@ impl<'a> TunDevice<'a> {
         }
     }
 
+    /// Returns whether a full ring stops its queue.
     pub(crate) fn has_backpressure(&self) -> bool {
         self.flags() & bindings::IFF_BACKPRESSURE != 0
     }
@@ -98,7 +105,7 @@ impl<'a> TunDevice<'a> {
         unsafe { access::read(addr_of!((*self.tun.as_ptr()).flags)) }
     }
 
-    /// Writes the flags, as tun does: senders read them without RTNL.
+    /// Writes the flags with one store, as tun does: senders read them without RTNL.
     fn set_flags(&self, flags: u32) {
         // SAFETY: The device is there by the type invariants.
         unsafe { access::write_once(addr_of_mut!((*self.tun.as_ptr()).flags), flags) };
@@ -111,8 +118,8 @@ impl<'a> TunDevice<'a> {
 
     /// Clears the flag and wakes the queues, as `tun_set_iff()` does for an opener who does not ask for it.
     ///
-    /// Senders read the flag under the producer lock. So one that still saw it has stopped its queue by the time
-    /// that we have the lock, and after that none stops it.
+    /// Senders read the flag under the producer lock. A sender that still saw it has stopped its queue before
+    /// [`Self::force_wake`] gets the lock, and no sender stops the queue after that.
     pub(crate) fn clear_backpressure(&self) {
         self.set_flags(self.flags() & !bindings::IFF_BACKPRESSURE);
         // SAFETY: The device is there by the type invariants.

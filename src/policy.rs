@@ -2,17 +2,17 @@
 
 //! Which devices have backpressure.
 //!
-//! The parameter `backpressure=` holds patterns of device names. A device that matches gets the flag, and loses it
-//! when it matches no more, unless its opener had set it before us. This file is the whole of that decision: safe
-//! code without a kernel pointer in it. The module and the model checkers build it unchanged.
+//! The parameter `backpressure=` holds patterns of device names. A device that matches gets the flag, and loses it when
+//! it no longer matches, unless its opener had set the flag before. This file is the whole decision, in safe code
+//! without kernel pointers. The module and the tests build it unchanged.
 
 #![forbid(unsafe_code)]
 
 use core::ffi::CStr;
 
-/// The patterns in what was written to the parameter: without white space at either end, separated by commas.
+/// Returns the patterns in what was written to the parameter: separated by commas, without white space at either end.
 ///
-/// Returns `None` if one is empty, or has in it what no device name has: white space, a slash, a control character.
+/// Returns `None` if a pattern is empty or contains white space, a slash or a control character.
 pub(crate) fn parse(text: &[u8]) -> Option<&[u8]> {
     let list = text.trim_ascii();
     let is_valid = |pattern: &[u8]| {
@@ -24,39 +24,39 @@ pub(crate) fn parse(text: &[u8]) -> Option<&[u8]> {
     (list.is_empty() || list.split(|&byte| byte == b',').all(is_valid)).then_some(list)
 }
 
-/// Each pattern of a list in which a NUL stands behind every one.
+/// Returns each pattern of a list in which every pattern ends with NUL.
 pub(crate) fn patterns(list: &[u8]) -> impl Iterator<Item = &CStr> {
     list.split_inclusive(|&byte| byte == 0)
         .filter_map(|pattern| CStr::from_bytes_with_nul(pattern).ok())
 }
 
-/// What a device is, as far as the decision goes.
+/// A device, as far as the decision depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
     /// Whether one of the patterns matches its name.
     pub(crate) matches: bool,
     /// Whether it has the flag.
     pub(crate) has_flag: bool,
-    /// Whether we have set the flag, and have not cleared it since.
+    /// Whether the module has set the flag, and has not cleared it since.
     pub(crate) is_ours: bool,
 }
 
-/// What is done with its flag.
+/// What to do with the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Nothing.
+    /// Leaves it.
     Keep,
-    /// It is set, and is ours from then on.
+    /// Sets it, and records that.
     Set,
-    /// It is cleared, and the queues are woken.
+    /// Clears it and wakes the queues.
     Clear,
-    /// Nothing: somebody else has cleared it. It is not ours any more.
+    /// Forgets that the module has set it: an opener has cleared it.
     Forget,
 }
 
 /// Decides on a device.
 ///
-/// A later opener who asks for the flag that we have set can't be told from us: the flag stays ours.
+/// If an opener asks for the flag while the module has set it, the record stays: tun's flags are the same as before.
 pub(crate) fn decide(device: Device) -> Change {
     match device {
         Device {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The lock of all network configuration, and what only its holder may use.
+//! RTNL, the lock of all network configuration, and data that only its holder may use.
 //!
 //! C header: [`include/linux/rtnetlink.h`](srctree/include/linux/rtnetlink.h)
 
@@ -19,7 +19,9 @@ pub(crate) struct Rtnl {
 }
 
 impl Rtnl {
-    /// Takes the lock. May sleep.
+    /// Takes the lock.
+    ///
+    /// Context: may sleep.
     pub(crate) fn lock() -> Self {
         // SAFETY: Process context, and not called with RTNL held: no function that takes an [`Rtnl`] calls this.
         unsafe { bindings::rtnl_lock() };
@@ -30,7 +32,7 @@ impl Rtnl {
         }
     }
 
-    /// For code that is called with the lock held.
+    /// Returns evidence for code that is called with the lock held.
     ///
     /// # Safety
     ///
@@ -56,7 +58,7 @@ impl Drop for Rtnl {
 /// Data that only the holder of RTNL may use.
 pub(crate) struct UnderRtnl<T>(UnsafeCell<T>);
 
-// SAFETY: Whoever holds RTNL is the only one with a reference, see `get()`.
+// SAFETY: Only the holder of RTNL gets a reference, see `get()`.
 unsafe impl<T: Send> Sync for UnderRtnl<T> {}
 
 impl<T> UnderRtnl<T> {
@@ -64,11 +66,9 @@ impl<T> UnderRtnl<T> {
         Self(UnsafeCell::new(data))
     }
 
-    /// The data and the lock, both for as long as the lock is borrowed.
-    ///
-    /// The only reference, as no other `Rtnl` is there, and this one can't be borrowed again meanwhile.
+    /// Returns the data, and the lock for further use. Both stay borrowed together, so there is one reference at most.
     pub(crate) fn get<'a>(&'a self, rtnl: &'a mut Rtnl) -> (&'a mut T, &'a Rtnl) {
-        // SAFETY: The lock is held, and see above.
+        // SAFETY: There is no other `Rtnl`, and this one cannot be borrowed again while the reference lives.
         (unsafe { &mut *self.0.get() }, rtnl)
     }
 }
