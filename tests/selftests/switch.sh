@@ -11,7 +11,8 @@
 #    |                     flag, or not                                     |
 #    +----------------------------------------------------------------------+
 #
-# Parts: N-queues
+# Parts: N-queues; stopped, frozen: the client is, while the host is switched; kthread: with workers that are kernel
+# threads
 #
 # SWITCHES=N  so many times on and off (default: 3)
 
@@ -67,6 +68,32 @@ on_and_off() {
 	goes_on && end_flood && settle
 }
 
+# held HOLD LET_GO: while the client is held. It takes what has come meanwhile once it is let go.
+held() {
+	make_tap "$SLOTS" && start_client --tap "$TAP" --ring-size 64 && start_flood --keep-going && goes_on &&
+		"$1" && "$TOOL" on "tap*" && "$TOOL" off && "$TOOL" on "tap*" && "$2" && goes_on && "$TOOL" off &&
+		goes_on && end_flood && settle
+}
+stop() { kill -STOP "$client"; }
+continue_() { kill -CONT "$client"; }
+GROUP=/sys/fs/cgroup/switch
+freeze() {
+	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 cgroup2 /sys/fs/cgroup || return
+	mkdir "$GROUP" && echo "$client" >"$GROUP/cgroup.procs" && echo 1 >"$GROUP/cgroup.freeze" &&
+		wait_until grep -q "frozen 1" "$GROUP/cgroup.events"
+}
+thaw() {
+	echo 0 >"$GROUP/cgroup.freeze" && echo "$client" >/sys/fs/cgroup/cgroup.procs && rmdir "$GROUP"
+}
+
+# kernel_threads QUEUES: with a vhost whose workers are
+kernel_threads() {
+	local status=0
+	rmmod vhost_net vhost && modprobe vhost fork_from_owner_default=0 && modprobe vhost_net || return
+	on_and_off "$1" || status=$?
+	rmmod vhost_net vhost && modprobe vhost_net && return "$status"
+}
+
 whole() {
 	account "sent > 0 && missing == 0 && late == 0 && backlog == 0 && reorders == 0 && duplicates == 0 &&
 		leftover == 0" \
@@ -89,6 +116,19 @@ check_switches() {
 	remove_tap
 }
 
+# check_whole NAME COMMAND...
+check_whole() {
+	run "${@:2}"
+	common "$1, switched on and off: each packet that was not dropped at the device arrives once, in order" whole
+	remove_tap
+}
+check_stopped() { check_whole "stopped client" held stop continue_; }
+check_frozen() { check_whole "frozen client" held freeze thaw; }
+check_kthread() { check_whole "workers that are kernel threads" kernel_threads 1; }
+
+part stopped 1 check_stopped
+part frozen 1 check_frozen
+part kthread 1 check_kthread
 for queues in 1 4; do
 	part "$queues-queues" 5 check_switches "$queues"
 done
