@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 ##@ To begin with
 
-demo: ## set everything up, and see packets that a Rust function took off a tap ring (6 min; then 1 min)
+demo: ## set everything up, and switch backpressure on and off during a flood (6 min; then 2 min)
 	@demo/run
 
 test: ## set everything up, and run the most telling tests of each kind (6 min; 15 min the first time)
@@ -21,7 +21,7 @@ help: ## this list
 
 ##@ Building
 
-modules: ## tuntap_ring.ko and vhost_net.ko, for Debian's kernel or KDIR=; `make` alone does this (10 s; 5 min the first time)
+modules: ## tuntap_ring.ko and its live patch of vhost_net, for Debian's kernel or KDIR=; `make` alone does this (10 s; 5 min the first time)
 	@scripts/kernel modules
 
 client: ## tuntap-ring, the tool for users, and tuntap-client, a guest without a VM for tests (45 s)
@@ -32,16 +32,16 @@ docs: ## the documentation as HTML, and man pages (10 s; 1 min the first time)
 
 ##@ Installing
 
-install: ## put the modules where modprobe finds them first, for KVER=, the kernel that runs, and the tools into /usr/local (5 s; INSTALL_MOD_PATH=)
+install: ## install the modules for KVER=, the running kernel, and tuntap-ring into /usr/local (5 s; INSTALL_MOD_PATH=)
 	@packaging/install install
 
-uninstall: ## give the kernel's own vhost_net back (5 s)
+uninstall: ## remove what make install has installed (5 s)
 	@packaging/install uninstall
 
 sign: ## sign the modules, for Secure Boot, by KEY= and CERT=; before install (1 s)
 	@packaging/install sign
 
-deb: ## Debian packages of modules, DKMS and tools, in build/deb/ (1 min; 2 min the first time)
+deb: ## Debian packages of the modules, DKMS and the tool, in build/deb/ (1 min; 2 min the first time)
 	@packaging/deb
 
 ##@ Testing

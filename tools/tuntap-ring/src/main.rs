@@ -9,10 +9,11 @@ mod status;
 mod switch;
 mod watch;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use status::Status;
@@ -33,11 +34,12 @@ struct Cli {
 enum Command {
     /// Give devices backpressure, under running virtual machines
     #[command(
-        after_help = "Later devices get it, too, as long as their names match. Without PATTERN those of \
-                            /etc/tuntap-ring.conf are taken, one a line; without that file all devices, '*'.\n\n\
-                            vhost_net is live-patched, where the kernel can do that, and stays loaded until \
-                            'tuntap-ring off'. Otherwise a rebuilt one is loaded, for which no virtual machine may \
-                            be using vhost_net.\n\n\
+        after_help = "Devices that are created later get it as well, while their names match. Without PATTERN, \
+                            tuntap-ring reads /etc/tuntap-ring.conf, one pattern a line; without that file it takes \
+                            all devices, '*'.\n\n\
+                            tuntap-ring live-patches the in-kernel vhost_net, which stays loaded until \
+                            'tuntap-ring off'. On a kernel without live patching it loads a rebuilt vhost_net, for \
+                            which no virtual machine may be running.\n\n\
                             Warning: with backpressure a guest that does not read blocks its senders, and one that \
                             also sends can stop all ping replies and TCP resets of its host. A small limit of the \
                             qdisc prevents that: tc qdisc replace dev tap0 root pfifo limit 50"
@@ -47,13 +49,14 @@ enum Command {
         #[arg(value_name = "PATTERN")]
         patterns: Vec<String>,
     },
-    /// Undo that, under running virtual machines
+    /// Take backpressure away again, under running virtual machines
     Off,
-    /// Show who takes the packets, and each device of every network namespace
+    /// Show the consumer, and each device of every network namespace
     #[command(
-        after_help = "FLAG is who has set IFF_BACKPRESSURE: policy (a pattern of ours matches), opener (the \
-                            program itself) or none. STOPPED is for how long a queue that is stopped has not sent. \
-                            The first DROPS are those at a full ring, the second those of the qdisc."
+        after_help = "FLAG is who has set IFF_BACKPRESSURE: policy (the name matches a pattern of 'tuntap-ring \
+                            on'), opener (the program itself) or none. STOPPED is the time since a stopped queue has \
+                            sent a packet. The first DROPS column counts drops at the device, the second drops in \
+                            the qdisc. NOTE is the reason why backpressure has no effect."
     )]
     Status {
         /// Write JSON, for programs
@@ -67,6 +70,9 @@ enum Command {
     /// Write man pages to a folder
     #[command(hide = true)]
     Man { folder: PathBuf },
+    /// Write the completion of a shell to standard output
+    #[command(hide = true)]
+    Completion { shell: clap_complete::Shell },
 }
 
 fn execute(command: Command) -> Result<()> {
@@ -74,7 +80,12 @@ fn execute(command: Command) -> Result<()> {
         Command::On { patterns } => {
             let patterns = if patterns.is_empty() {
                 let configured = switch::configured(Path::new(CONFIGURATION))?;
-                configured.unwrap_or_else(|| vec!["*".to_owned()])
+                let patterns = configured.unwrap_or_else(|| vec!["*".to_owned()]);
+                ensure!(
+                    !patterns.is_empty(),
+                    "{CONFIGURATION} has no pattern (cure: add one, such as *, or name one after on)"
+                );
+                patterns
             } else {
                 patterns
             };
@@ -92,6 +103,11 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Watch(args) => watch::watch(&args),
         Command::Run(_) => unreachable!("it has an exit status of its own"),
+        Command::Completion { shell } => {
+            let mut cli = Cli::command();
+            clap_complete::generate(shell, &mut cli, "tuntap-ring", &mut io::stdout());
+            Ok(())
+        }
         Command::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
             .with_context(|| format!("cannot write man pages to {}", folder.display())),
     }
@@ -118,5 +134,17 @@ mod tests {
     #[test]
     fn options_are_defined_consistently() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_have_each_command() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh] {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tuntap-ring", &mut text);
+            let text = String::from_utf8(text).unwrap();
+            for command in ["on", "off", "status", "watch", "run"] {
+                assert!(text.contains(command), "{shell}: no {command}");
+            }
+        }
     }
 }
