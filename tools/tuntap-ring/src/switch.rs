@@ -45,6 +45,11 @@ fn parse(text: &str) -> Vec<String> {
 /// Gives devices that match backpressure, and has vhost-net take their packets by `tuntap_ring`.
 pub fn on(patterns: &[String]) -> Result<()> {
     let was_loaded = modules::is_loaded(MODULE);
+    ensure!(
+        was_loaded || modules::is_installed(MODULE),
+        "{MODULE} is not installed for the running kernel (cure: install tuntap-ring-modules-$(uname -r), or \
+         tuntap-ring-dkms)"
+    );
     modules::load(MODULE)?;
     let switched = consume().and_then(|consumer| {
         write_patterns(&patterns.join(","))?;
