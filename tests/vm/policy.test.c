@@ -186,6 +186,37 @@ TEST_F(policy, opener_without_the_flag_does_not_take_it_away)
 	close(fd);
 }
 
+TEST_F(policy, device_that_is_made_again_has_the_flag)
+{
+	ASSERT_EQ(0, set_patterns("pa*"));
+	for (int i = 0; i < 3; i++) {
+		int fd = create("pa0", variant->flags);
+
+		EXPECT_TRUE(has_flag("pa0"));
+		close(fd);
+	}
+}
+
+/* As systemd-networkd keeps a carrier: its detached queue stays, without the flag. */
+TEST_F(policy, device_that_a_detached_queue_holds_has_the_flag)
+{
+	int holder = create("pa0", variant->flags | IFF_MULTI_QUEUE), fd;
+
+	tun_set_queue(holder, false);
+	ASSERT_EQ(0, set_patterns("pa*"));
+	EXPECT_TRUE(has_flag("pa0"));
+	for (int i = 0; i < 3; i++) {
+		fd = create("pa0", variant->flags | IFF_MULTI_QUEUE);
+		set_up("pa0", true);
+		EXPECT_TRUE(has_flag("pa0"));
+		close(fd);
+		EXPECT_TRUE(has_flag("pa0"));
+	}
+	ASSERT_EQ(0, set_patterns("\n"));
+	EXPECT_FALSE(has_flag("pa0"));
+	close(holder);
+}
+
 TEST_F(policy, flag_of_the_opener_stays)
 {
 	create("pa0", variant->flags | IFF_BACKPRESSURE);

@@ -5,10 +5,23 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+/// The folder of the module in debugfs. A network namespace may have a `/sys` of its own, without debugfs; then that of
+/// the first process is taken.
+pub fn debugfs() -> PathBuf {
+    let folder = Path::new("sys/kernel/debug/tuntap_ring");
+    let own = Path::new("/").join(folder);
+    let first = Path::new("/proc/1/root").join(folder);
+    if own.exists() || !first.exists() {
+        own
+    } else {
+        first
+    }
+}
 
 /// Whether a module is loaded.
 pub fn is_loaded(module: &str) -> bool {

@@ -16,9 +16,6 @@ use serde_json::Value;
 use crate::modules;
 use crate::switch::{self, LIVEPATCH, MODULE, PATTERNS, REBUILT};
 
-/// Where the module shows devices.
-const DEVICES: &str = "/sys/kernel/debug/tuntap_ring/devices";
-
 /// A device of tun, as the module sees it.
 pub struct Seen {
     namespace: u64,
@@ -36,14 +33,21 @@ pub fn devices() -> Result<Vec<Seen>> {
     if !modules::is_loaded(MODULE) {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(DEVICES).map_err(|err| {
-        anyhow!("cannot read {DEVICES}: {err} (cure: run as root, with debugfs mounted)")
+    let file = modules::debugfs().join("devices");
+    let text = fs::read_to_string(&file).map_err(|err| {
+        anyhow!(
+            "cannot read {}: {err} (cure: run as root, with debugfs mounted)",
+            file.display()
+        )
     })?;
     text.lines()
         .filter(|line| !line.is_empty())
         .map(|line| {
             parse(line).ok_or_else(|| {
-                anyhow!("{DEVICES} has another form than this program knows: {line}")
+                anyhow!(
+                    "{} has an unknown line: {line} (cure: use the tool with the module of its own version)",
+                    file.display()
+                )
             })
         })
         .collect()

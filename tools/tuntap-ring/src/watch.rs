@@ -15,6 +15,8 @@ use clap::Args;
 use tuntap_device::stop::Stop;
 use tuntap_device::wait::Waiter;
 
+use crate::modules;
+
 /// The arguments of `watch`.
 #[derive(Args, Debug)]
 #[command(
@@ -38,13 +40,9 @@ pub struct WatchArgs {
     #[arg(long)]
     pub plain: bool,
 
-    /// Folder of the counters
-    #[arg(
-        long,
-        value_name = "PATH",
-        default_value = "/sys/kernel/debug/tuntap_ring"
-    )]
-    pub counters: PathBuf,
+    /// Folder of the counters (default: the module's in debugfs)
+    #[arg(long, value_name = "PATH")]
+    pub counters: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -345,7 +343,8 @@ fn print(bytes: &[u8]) -> Result<()> {
 /// Runs `watch`.
 pub fn watch(args: &WatchArgs) -> Result<()> {
     // Before anything is drawn.
-    let mut view = View::new(Sample::read(&args.counters)?);
+    let counters = args.counters.clone().unwrap_or_else(modules::debugfs);
+    let mut view = View::new(Sample::read(&counters)?);
     let stop = Stop::install()?;
     let waiter = Waiter::new(&stop)?;
     let screen = if io::stdout().is_terminal() && !args.plain {
@@ -367,7 +366,7 @@ pub fn watch(args: &WatchArgs) -> Result<()> {
             break;
         }
         let now = Instant::now();
-        view.advance(Sample::read(&args.counters)?, now - then);
+        view.advance(Sample::read(&counters)?, now - then);
         then = now;
         if screen.is_some() {
             print(drawn(&view.screen(), terminal_size()).as_bytes())?;
