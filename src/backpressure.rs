@@ -298,7 +298,7 @@ extern "C" fn tuntap_ring_free_backpressure() {
     STATE.get(&mut Rtnl::lock()).0.patterns = KVec::new();
 }
 
-/// Applies the policy to a device that was registered, came up, changed, or was renamed.
+/// Applies the policy to a device after an event.
 ///
 /// # Safety
 ///

@@ -23,18 +23,12 @@ static int device_event(struct notifier_block *nb, unsigned long event, void *in
 
 	if (!is_tun(dev))
 		return NOTIFY_DONE;
-	switch (event) {
-	case NETDEV_REGISTER:
-	case NETDEV_UP:
-	case NETDEV_CHANGE:
-	case NETDEV_CHANGENAME:
-		tuntap_ring_device_changed(dev);
-		break;
-	case NETDEV_UNREGISTER:
+	if (event == NETDEV_UNREGISTER) {
 		/* Not when it moves to another namespace, or we stop listening. */
 		if (dev->reg_state != NETREG_REGISTERED)
 			tuntap_ring_device_gone(dev);
-		break;
+	} else if (dev->reg_state == NETREG_REGISTERED) {
+		tuntap_ring_device_changed(dev);
 	}
 	return NOTIFY_DONE;
 }
