@@ -233,7 +233,7 @@ TEST_F(policy, bad_pattern_is_rejected_and_the_old_ones_stay)
 	};
 
 	create("pa0", variant->flags);
-	ASSERT_EQ(0, set_patterns(" pa*,pc0 \n"));
+	ASSERT_EQ(0, set_patterns(" pa*,pc0 "));
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		EXPECT_EQ(EINVAL, set_patterns(bad[i]))
 			TH_LOG("'%s'", bad[i]);
