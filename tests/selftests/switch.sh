@@ -104,7 +104,7 @@ took() { account "taken > 400 * SWITCHES" "\$taken taken by tuntap_ring"; }
 status_shown() {
 	[ -z "$status_seen" ] || { echo "seen: $status_seen"; return 1; }
 }
-flag_gone() { account "flags_left == 0" "flag left behind: \$flags_left"; }
+flag_gone() { account "$flags_left == 0" "flag left behind: $flags_left"; }
 
 check_switches() {
 	run on_and_off "$1"

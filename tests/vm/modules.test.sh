@@ -169,10 +169,10 @@ wake_after_is_not_in_sysfs() {
 }
 
 # The parts build on each other.
-consumer=tuntap_ring_livepatch
-modinfo "$consumer" >/dev/null 2>&1 || consumer=tuntap_ring_vhost_net
+consumer=tuntap_ring_livepatch count=30
+modinfo "$consumer" >/dev/null 2>&1 || consumer=tuntap_ring_vhost_net count=28
 run_alone "${RUN_ALONE:-tests/vm/run}" modules
-plan $([ "$consumer" = tuntap_ring_livepatch ] && echo 30 || echo 28)
+plan "$count"
 check "tuntap_ring does not unload while tuntap_ring_test uses it" rejects_unload tuntap_ring
 check "tuntap_ring_test unloads" unloads tuntap_ring_test
 check "tuntap_ring unloads when unused" unloads tuntap_ring
