@@ -47,8 +47,7 @@ check_status() {
 
 has_flag() { (($(<"/sys/class/net/$TAP/tun_flags") & 0x80)); }
 
-# on_and_off QUEUES: drops_on counts what the device drops while switched on, and taken what tuntap_ring takes; none
-# is dropped once a packet has found the queue with the flag
+# on_and_off QUEUES: drops_on counts what the device drops while switched on, and taken what tuntap_ring takes
 on_and_off() {
 	local i tx_dropped before options=()
 	drops_on=0 taken=0 flags_left=0 status_seen=
@@ -99,7 +98,13 @@ whole() {
 		leftover == 0" \
 		"\$received of \$sent came, \$device_drops dropped at the device, \$missing unaccounted for, \$all_reorders out of order, \$duplicates doubled"
 }
-dropped_none() { account "drops_on == 0" "\$drops_on dropped at the device while on"; }
+# A packet that finds the ring full when the flag has just been set is dropped, and stops the queue. With one queue
+# that was before the count began, as more than a ring-full has come through since.
+dropped_none() {
+	local most=0
+	[ "$1" = 1 ] || most=$(($1 * SWITCHES))
+	account "drops_on <= $most" "\$drops_on dropped at the device while on"
+}
 took() { account "taken > 400 * SWITCHES" "\$taken taken by tuntap_ring"; }
 status_shown() {
 	[ -z "$status_seen" ] || { echo "seen: $status_seen"; return 1; }
@@ -109,7 +114,7 @@ flag_gone() { account "$flags_left == 0" "flag left behind: $flags_left"; }
 check_switches() {
 	run on_and_off "$1"
 	common "$1 queues, switched on and off: each packet that was not dropped at the device arrives once, in order" whole
-	common "$1 queues, switched on: the device drops nothing" dropped_none
+	common "$1 queues, switched on: the device drops no packet of a stopped queue" dropped_none "$1"
 	common "$1 queues, switched on: tuntap_ring takes the packets" took
 	common "$1 queues, switched on: tuntap-ring status shows the device" status_shown
 	common "$1 queues, switched off: the device has the flag no more" flag_gone
