@@ -50,13 +50,13 @@ enum Stage {
 ///
 /// # Invariants
 ///
-/// All devices of `ours` are registered devices of tun, whose layout has been checked.
+/// All devices of `flagged` are registered devices of tun, whose layout has been checked.
 struct State {
     stage: Stage,
     /// The patterns, in the form of [`policy::patterns`].
     patterns: KVec<u8>,
     /// The devices whose flag the module has set.
-    ours: KVec<NonNull<bindings::net_device>>,
+    flagged: KVec<NonNull<bindings::net_device>>,
 }
 
 // SAFETY: The devices may be used by any thread that holds RTNL.
@@ -65,7 +65,7 @@ unsafe impl Send for State {}
 static STATE: UnderRtnl<State> = UnderRtnl::new(State {
     stage: Stage::Loading,
     patterns: KVec::new(),
-    ours: KVec::new(),
+    flagged: KVec::new(),
 });
 
 impl State {
@@ -73,19 +73,19 @@ impl State {
     ///
     /// Errors: [`ENOMEM`]; the device then stays as it is.
     fn apply(&mut self, device: &TunDevice<'_>) -> Result {
-        let is_ours = self.is_ours(device);
+        let by_policy = self.by_policy(device);
         let change = policy::decide(policy::Device {
             matches: policy::patterns(&self.patterns)
                 .any(|pattern| matches(pattern, device.name())),
             has_flag: device.has_backpressure(),
-            is_ours,
+            by_policy,
         });
         match change {
             Change::Keep => {}
             Change::Set => {
-                if !is_ours {
+                if !by_policy {
                     // INVARIANT: Registered, or there would be no `TunDevice`.
-                    self.ours.push(device.as_raw(), GFP_KERNEL)?;
+                    self.flagged.push(device.as_raw(), GFP_KERNEL)?;
                 }
                 device.set_backpressure();
             }
@@ -98,12 +98,12 @@ impl State {
         Ok(())
     }
 
-    fn is_ours(&self, device: &TunDevice<'_>) -> bool {
-        self.ours.contains(&device.as_raw())
+    fn by_policy(&self, device: &TunDevice<'_>) -> bool {
+        self.flagged.contains(&device.as_raw())
     }
 
     fn forget(&mut self, dev: NonNull<bindings::net_device>) {
-        self.ours.retain(|&mut ours| ours != dev);
+        self.flagged.retain(|&mut flagged| flagged != dev);
     }
 }
 
@@ -137,7 +137,7 @@ impl Drop for Active {
             let (state, rtnl) = STATE.get(&mut rtnl);
             state.stage = Stage::Unloading;
             state.patterns = KVec::new();
-            while let Some(&dev) = state.ours.last() {
+            while let Some(&dev) = state.flagged.last() {
                 // SAFETY: By the type invariants of `State`.
                 if let Some(device) = unsafe { TunDevice::from_raw(dev, rtnl) } {
                     // Nothing matches any more, so this needs no memory.
@@ -227,7 +227,7 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (state, rtnl) = STATE.get(&mut rtnl);
     let (mut result, mut separator) = (Ok(()), "");
     each_device(rtnl, |device| {
-        let flag = match (device.has_backpressure(), state.is_ours(&device)) {
+        let flag = match (device.has_backpressure(), state.by_policy(&device)) {
             (false, _) => "none",
             (true, false) => "opener",
             (true, true) => "policy",

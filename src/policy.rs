@@ -38,7 +38,7 @@ pub(crate) struct Device {
     /// Whether it has the flag.
     pub(crate) has_flag: bool,
     /// Whether the module has set the flag, and has not cleared it since.
-    pub(crate) is_ours: bool,
+    pub(crate) by_policy: bool,
 }
 
 /// What to do with the flag.
@@ -67,12 +67,12 @@ pub(crate) fn decide(device: Device) -> Change {
         Device {
             matches: false,
             has_flag: true,
-            is_ours: true,
+            by_policy: true,
         } => Change::Clear,
         Device {
             matches: false,
             has_flag: false,
-            is_ours: true,
+            by_policy: true,
         } => Change::Forget,
         _ => Change::Keep,
     }

@@ -120,7 +120,7 @@ fn consume() -> Result<&'static str> {
         modules::load(LIVEPATCH)?;
         ensure!(
             state("enabled") == Some(1),
-            "the live patch was disabled by somebody else (cure: tuntap-ring off, and again on)"
+            "the live patch was disabled in /sys/kernel/livepatch (cure: tuntap-ring off, and again on)"
         );
         wait_for_transition()?;
         return Ok("vhost_net is live-patched");

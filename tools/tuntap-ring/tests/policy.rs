@@ -38,7 +38,7 @@ struct World {
     up: bool,
     flag: bool,
     matches: bool,
-    is_ours: bool,
+    by_policy: bool,
     unloaded: bool,
     /// What the last opener asked for, and whether the flag was one that we give at that time.
     asked: bool,
@@ -53,28 +53,28 @@ impl World {
         let device = Device {
             matches: self.matches,
             has_flag: self.flag,
-            is_ours: self.is_ours,
+            by_policy: self.by_policy,
         };
         match decide(device) {
             Change::Keep => {}
             Change::Set => {
                 assert!(!self.flag, "set although it has the flag: {self:?}");
                 self.flag = true;
-                self.is_ours = true;
+                self.by_policy = true;
             }
             Change::Clear => {
                 assert!(self.flag, "cleared although it has no flag: {self:?}");
                 self.flag = false;
-                self.is_ours = false;
+                self.by_policy = false;
             }
-            Change::Forget => self.is_ours = false,
+            Change::Forget => self.by_policy = false,
         }
     }
 
     fn after(mut self, event: Event) -> Self {
         match event {
             Event::Attach { asks } => {
-                self.asked_under_us = self.is_ours && self.matches;
+                self.asked_under_us = self.by_policy && self.matches;
                 self.asked = asks;
                 self.flag = asks;
                 if self.up {
