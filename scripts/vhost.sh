@@ -24,12 +24,7 @@ until_patched() {
 	done
 }
 
-# switch_on [PARAMETER=VALUE...]: the vhost_net that runs takes its batches by tuntap_ring, which gets the parameters
-switch_on() {
-	modprobe tuntap_ring "$@" && modprobe tuntap_ring_livepatch && until_patched 1
-}
-
-# unload_consumer: what calls tuntap_ring
+# unload_consumer: unloads the module that calls tuntap_ring
 unload_consumer() {
 	if [ -e "$LIVEPATCH" ]; then
 		echo 0 >"$LIVEPATCH/enabled" && until_patched 0 && rmmod tuntap_ring_livepatch
@@ -38,16 +33,13 @@ unload_consumer() {
 	fi
 }
 
-# switch_off: undoes that
-switch_off() { unload_consumer && rmmod tuntap_ring; }
-
-# unload_vhost: either, and tuntap_ring
+# unload_vhost: unloads vhost_net, tuntap_ring and its caller, where they are loaded
 unload_vhost() {
 	unload_consumer 2>/dev/null || true
 	rmmod vhost_net tuntap_ring 2>/dev/null || true
 }
 
-# served_by: stock, or ours
+# served_by: prints who consumes the rings, by the words of load_vhost
 served_by() {
 	local module
 	for module in livepatch vhost_net; do
@@ -56,8 +48,8 @@ served_by() {
 	echo stock
 }
 
-# load_vhost stock|ours [MODULE...]: anew, the kernel's own vhost_net, or ours: that one live-patched, or the rebuilt
-# one where there is no live patch. These files instead, each with its parameters in the same argument.
+# load_vhost stock|ours [MODULE...]: loads the in-kernel vhost_net again, or vhost_net with tuntap_ring: live-patched, or
+# rebuilt where there is no live patch, or from these files, each with its parameters in the same argument
 load_vhost() {
 	local which=$1 module
 	shift

@@ -45,7 +45,7 @@ use kernel::{
 /// # Invariants
 ///
 /// `dev` is a registered device of tun, and `tun` its private part. RTNL is held for `'a`, so the device stays, and
-/// its flags and its files are changed by nobody else.
+/// nothing else changes its flags and its files.
 pub(crate) struct TunDevice<'a> {
     dev: NonNull<bindings::net_device>,
     tun: NonNull<private::tun_struct>,
@@ -101,7 +101,7 @@ impl<'a> TunDevice<'a> {
     }
 
     fn flags(&self) -> u32 {
-        // SAFETY: The device is there by the type invariants; nobody else writes its flags.
+        // SAFETY: The device is there by the type invariants; RTNL is held, so nothing else writes its flags.
         unsafe { access::read(addr_of!((*self.tun.as_ptr()).flags)) }
     }
 

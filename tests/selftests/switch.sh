@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `tuntap-ring on` and `off` switch a host over to tuntap_ring and back, again and again, during one flood. The client is one that does
-# not know of backpressure, and the in-kernel vhost_net is the one that is loaded all the time.
+# `tuntap-ring on` and `off` switch a host over to tuntap_ring and back several times during one flood. The client does not
+# ask for backpressure, and the in-kernel vhost_net stays loaded.
 #
 #    +------------------------- network namespace --------------------------+
 #    |                          in-kernel vhost_net                         |
@@ -11,10 +11,10 @@
 #    |                     flag, or not                                     |
 #    +----------------------------------------------------------------------+
 #
-# Parts: N-queues; stopped, frozen: the client is, while the host is switched; kthread: with workers that are kernel
-# threads
+# Parts: N-queues; stopped: a client with SIGSTOP; frozen: a client in a frozen cgroup; kthread: vhost workers that are
+# kernel threads
 #
-# SWITCHES=N  so many times on and off (default: 3)
+# SWITCHES=N  number of times that the host is switched on and off (default: 3)
 
 # shellcheck disable=SC2317 # functions that run calls
 # shellcheck source=tests/selftests/lib.sh

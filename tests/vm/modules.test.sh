@@ -77,7 +77,7 @@ is_the_kernels_own() {
 	}
 }
 
-# What we had set goes; what an opener had set stays.
+# tests/vm/policy.test.c has the flag of an opener, which stays.
 unload_clears_the_flag() {
 	local flag=0x80 status=0
 	modprobe tuntap_ring 'backpressure=mod*' && ip tuntap add mod0 mode tap || return

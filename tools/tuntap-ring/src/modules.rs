@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's modules: loading and removing them, and what they say of it.
+//! Loading and removing kernel modules.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The folder of the module in debugfs. A network namespace may have a `/sys` of its own, without debugfs; then that of
-/// the first process is taken.
+/// Returns the folder of the module in debugfs. `ip netns exec` mounts a `/sys` without debugfs; then the folder is found
+/// through the first process.
 pub fn debugfs() -> PathBuf {
     let folder = Path::new("sys/kernel/debug/tuntap_ring");
     let own = Path::new("/").join(folder);
@@ -46,10 +46,10 @@ pub fn is_installed(module: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Loads a module, if it is not there. The error has what the kernel logs meanwhile about ours.
+/// Loads a module, if it is not loaded. The error includes the last line that a module of this project has logged.
 pub fn load(module: &str) -> Result<()> {
     let mut log = Log::from_here();
-    run("modprobe", module, || log.ours())
+    run("modprobe", module, || log.last_line())
 }
 
 /// Removes a module.
@@ -89,8 +89,8 @@ impl Log {
         }))
     }
 
-    /// The last line that is ours.
-    fn ours(&mut self) -> String {
+    /// Returns the last line of a module of this project.
+    fn last_line(&mut self) -> String {
         let mut last = String::new();
         let mut record = [0; 8192];
         // Each read is one line, behind a prefix.

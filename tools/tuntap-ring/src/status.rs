@@ -119,7 +119,7 @@ pub fn holders_of(file: &Path) -> Vec<Program> {
         .collect()
 }
 
-/// Tasks that have not come to run the code that they are to run after a transition: 1 the patched, 0 that of before.
+/// Returns the tasks that a transition still waits for. The target is 1 for the patched code, 0 for the original.
 pub fn tasks_not_in_state(target: u32) -> Vec<Program> {
     processes()
         .flat_map(|process| entries(&process.join("task")))

@@ -22,7 +22,7 @@ pub const REBUILT: &str = "tuntap_ring_vhost_net";
 const KERNELS_OWN: &str = "vhost_net";
 pub const PATTERNS: &str = "/sys/module/tuntap_ring/parameters/backpressure";
 
-/// A transition that takes longer is told of.
+/// After this time, the tasks that hold up a transition are printed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The patterns in a configuration: one a line, without comments.
@@ -56,9 +56,9 @@ pub fn on(patterns: &[String]) -> Result<()> {
         Ok(consumer)
     });
     let consumer = switched.inspect_err(|_| {
-        // As if nothing had been.
+        // Leaves the host as it was.
         if !was_loaded {
-            let _ = off();
+            let _ = undo();
         }
     })?;
     let devices = status::devices()?;
@@ -80,6 +80,12 @@ pub fn off() -> Result<()> {
         println!("off already");
         return Ok(());
     }
+    undo()?;
+    println!("off: devices drop packets again when their rings are full");
+    Ok(())
+}
+
+fn undo() -> Result<()> {
     write_patterns("")?;
     if modules::is_loaded(LIVEPATCH) {
         fs::write(Path::new(LIVEPATCH_STATE).join("enabled"), "0")
@@ -91,7 +97,7 @@ pub fn off() -> Result<()> {
                 }
             })
             .context("cannot disable the live patch")?;
-        wait_for_transition()?;
+        wait_for_transition();
         modules::remove(LIVEPATCH)?;
     }
     if modules::is_loaded(REBUILT) {
@@ -99,9 +105,7 @@ pub fn off() -> Result<()> {
         modules::remove(REBUILT)?;
         modules::load(KERNELS_OWN)?;
     }
-    modules::remove(MODULE).context("tuntap_ring stays loaded, without effect")?;
-    println!("off: devices drop again what their rings have no room for");
-    Ok(())
+    modules::remove(MODULE).context("tuntap_ring stays loaded, without effect")
 }
 
 fn write_patterns(list: &str) -> Result<()> {
@@ -114,7 +118,7 @@ fn write_patterns(list: &str) -> Result<()> {
     })
 }
 
-/// Has vhost-net call `tuntap_ring`, and says how.
+/// Has vhost-net call `tuntap_ring`, and returns a description of the consumer.
 fn consume() -> Result<&'static str> {
     if modules::is_loaded(LIVEPATCH) || modules::is_installed(LIVEPATCH) {
         modules::load(LIVEPATCH)?;
@@ -122,7 +126,7 @@ fn consume() -> Result<&'static str> {
             state("enabled") == Some(1),
             "the live patch was disabled in /sys/kernel/livepatch (cure: tuntap-ring off, and again on)"
         );
-        wait_for_transition()?;
+        wait_for_transition();
         return Ok("vhost_net is live-patched");
     }
     if !modules::is_loaded(REBUILT) {
@@ -168,8 +172,8 @@ pub fn is_patched() -> bool {
     state("enabled") == Some(1) && state("transition") == Some(0)
 }
 
-/// Waits until each task runs the code that it is to run. Names those that it waits for, when that takes long.
-fn wait_for_transition() -> Result<()> {
+/// Waits for the end of a transition, and prints the tasks that hold it up when it takes long.
+fn wait_for_transition() {
     let mut told = Instant::now();
     while state("transition") == Some(1) {
         thread::sleep(Duration::from_millis(50));
@@ -178,12 +182,11 @@ fn wait_for_transition() -> Result<()> {
             let target = state("enabled").unwrap_or(0);
             for task in status::tasks_not_in_state(target) {
                 eprintln!(
-                    "tuntap-ring: waiting for {task}, which is in the code that is exchanged"
+                    "tuntap-ring: waiting for {task}, which runs the code that is being replaced"
                 );
             }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
