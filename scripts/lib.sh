@@ -171,7 +171,7 @@ is_seed() {
 
 # is_consumer NAME: whose vhost_net is tested
 is_consumer() {
-	[[ $1 =~ ^(stock|ours)$ ]] || die "CONSUMER=$1 is neither stock nor ours"
+	[[ $1 =~ ^(in-kernel|tuntap_ring)$ ]] || die "CONSUMER=$1 is neither in-kernel nor tuntap_ring"
 }
 
 # The host's own sources, as: mirror, and the options that it needs.

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What scripts in a guest share that compare the kernel's own vhost_net with ours. To be sourced
+# What scripts in a guest share that compare the in-kernel vhost_net with tuntap_ring. To be sourced
 # there.
 
 TRACING=/sys/kernel/tracing
@@ -43,19 +43,19 @@ unload_vhost() {
 served_by() {
 	local module
 	for module in livepatch vhost_net; do
-		[ ! -e "/sys/module/tuntap_ring/holders/tuntap_ring_$module" ] || { echo ours; return; }
+		[ ! -e "/sys/module/tuntap_ring/holders/tuntap_ring_$module" ] || { echo tuntap_ring; return; }
 	done
-	echo stock
+	echo in-kernel
 }
 
-# load_vhost stock|ours [MODULE...]: loads the in-kernel vhost_net again, or vhost_net with tuntap_ring: live-patched, or
+# load_vhost in-kernel|tuntap_ring [MODULE...]: loads the in-kernel vhost_net again, or vhost_net with tuntap_ring: live-patched, or
 # rebuilt where there is no live patch, or from these files, each with its parameters in the same argument
 load_vhost() {
 	local which=$1 module
 	shift
 	unload_vhost
 	modprobe -a vhost tun tap
-	if [ "$which" = stock ]; then
+	if [ "$which" = in-kernel ]; then
 		modprobe vhost_net
 	elif [ $# != 0 ]; then
 		[[ $* != *livepatch* ]] || modprobe vhost_net

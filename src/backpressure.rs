@@ -3,8 +3,9 @@
 //! The parameter `backpressure=`: sets and clears `IFF_BACKPRESSURE` as `policy` decides.
 //!
 //! tun notifies after each write of the flags of a device that is up, and a device that is down notifies when it comes
-//! up. So the notifier sees a device again whenever a program has replaced its flags. All of this happens under RTNL, as
-//! every other write of these flags.
+//! up. So the notifier sees a device again whenever a program has replaced its flags. The parameter `stall_timeout=` is
+//! here, too: scans take the flag away from devices whose consumer does not read, as `stall` decides. All of this
+//! happens under RTNL, as every other write of these flags.
 
 use crate::{
     bindings,
@@ -17,6 +18,12 @@ use crate::{
         Rtnl,
         UnderRtnl, //
     },
+    size::Size,
+    stall::{
+        self,
+        Stall, //
+    },
+    stats,
 };
 use core::{
     ffi::CStr,
@@ -46,6 +53,41 @@ enum Stage {
     Unloading,
 }
 
+/// A device whose flag the module has set.
+struct Flagged {
+    dev: NonNull<bindings::net_device>,
+    /// Its stalls. While it is released it has no flag.
+    stall: Stall,
+    /// The sizes of its rings, by queue.
+    sizes: KVec<Size>,
+}
+
+impl Flagged {
+    /// Gives the rings the sizes that they need.
+    fn size_rings(&mut self, device: &TunDevice<'_>, elapsed: u64) {
+        for queue in 0..device.queues() {
+            if queue >= self.sizes.len() && self.sizes.push(Size::default(), GFP_KERNEL).is_err() {
+                return;
+            }
+            let (Some(size), Some(seen)) =
+                (self.sizes.get_mut(queue), device.ring_use(queue, elapsed))
+            else {
+                continue;
+            };
+            let wanted = size.scan(seen);
+            let done = wanted.filter(|&slots| device.resize(queue, slots));
+            if let Some(slots) = done {
+                size.resized(slots);
+                stats::count_resized();
+            }
+            device.drain(
+                queue,
+                done.is_none() && wanted.is_some_and(|slots| slots < seen.slots),
+            );
+        }
+    }
+}
+
 /// What the module knows of patterns and devices.
 ///
 /// # Invariants
@@ -56,7 +98,13 @@ struct State {
     /// The patterns, in the form of [`policy::patterns`].
     patterns: KVec<u8>,
     /// The devices whose flag the module has set.
-    flagged: KVec<NonNull<bindings::net_device>>,
+    flagged: KVec<Flagged>,
+    /// For how many milliseconds a queue may be stopped; 0: for any time.
+    stall_timeout: u32,
+    /// Whether rings get the sizes that they need.
+    autosize: bool,
+    /// When they got them last, in milliseconds.
+    sized: u64,
 }
 
 // SAFETY: The devices may be used by any thread that holds RTNL.
@@ -66,44 +114,126 @@ static STATE: UnderRtnl<State> = UnderRtnl::new(State {
     stage: Stage::Loading,
     patterns: KVec::new(),
     flagged: KVec::new(),
+    stall_timeout: 500,
+    autosize: true,
+    sized: 0,
 });
+
+/// The longest time-out, an hour.
+const MOST_TIMEOUT: u32 = 3_600_000;
+
+/// The time between two scans that size rings, in milliseconds.
+const SIZE_INTERVAL: u32 = 50;
 
 impl State {
     /// Sets or clears the flag of a device, if the policy says so.
     ///
     /// Errors: [`ENOMEM`]; the device then stays as it is.
     fn apply(&mut self, device: &TunDevice<'_>) -> Result {
-        let by_policy = self.by_policy(device);
+        let record = self.record(device);
+        let by_policy = record.is_some();
         let change = policy::decide(policy::Device {
             matches: policy::patterns(&self.patterns)
                 .any(|pattern| matches(pattern, device.name())),
             has_flag: device.has_backpressure(),
             by_policy,
+            released: record.is_some_and(|record| record.stall.is_released()),
         });
         match change {
             Change::Keep => {}
             Change::Set => {
                 if !by_policy {
                     // INVARIANT: Registered, or there would be no `TunDevice`.
-                    self.flagged.push(device.as_raw(), GFP_KERNEL)?;
+                    self.flagged.push(
+                        Flagged {
+                            dev: device.as_raw(),
+                            stall: Stall::default(),
+                            sizes: KVec::new(),
+                        },
+                        GFP_KERNEL,
+                    )?;
+                    if let Some(interval) = self.interval() {
+                        // SAFETY: `Active` stops the scans.
+                        unsafe { bindings::tuntap_ring_helper_scan_in(interval) };
+                    }
                 }
                 device.set_backpressure();
             }
             Change::Clear => {
+                // First, so that the ring has room for what waits in the qdisc.
+                restore_rings(device);
                 device.clear_backpressure();
                 self.forget(device.as_raw());
             }
-            Change::Forget => self.forget(device.as_raw()),
+            Change::Forget => {
+                restore_rings(device);
+                self.forget(device.as_raw());
+            }
         }
         Ok(())
     }
 
-    fn by_policy(&self, device: &TunDevice<'_>) -> bool {
-        self.flagged.contains(&device.as_raw())
+    /// Looks for devices with a stalled queue, and for those whose consumer reads again. Returns the time to the next
+    /// scan in milliseconds, `None` if none is needed.
+    fn scan(&mut self, now: u64, rtnl: &Rtnl) -> Option<u32> {
+        let elapsed = now.saturating_sub(self.sized);
+        let sizes = self.autosize && elapsed >= SIZE_INTERVAL.into();
+        if sizes {
+            self.sized = now;
+        }
+        for record in &mut self.flagged {
+            // SAFETY: By the type invariants.
+            let Some(device) = (unsafe { TunDevice::from_raw(record.dev, rtnl) }) else {
+                continue;
+            };
+            match record.stall.scan(now, self.stall_timeout, &device) {
+                stall::Change::Keep => {}
+                stall::Change::Release { queue, stopped } => {
+                    restore_rings(&device);
+                    device.clear_backpressure();
+                    stats::count_released();
+                    device.report_stall(queue, stopped);
+                }
+                stall::Change::Restore => device.set_backpressure(),
+            }
+            if sizes && !record.stall.is_released() {
+                record.size_rings(&device, elapsed);
+            }
+        }
+        if self.flagged.is_empty() {
+            return None;
+        }
+        self.interval()
+    }
+
+    /// The time between two scans in milliseconds, `None` if none are needed.
+    fn interval(&self) -> Option<u32> {
+        let for_stalls = stall::interval(self.stall_timeout);
+        let for_sizes = self.autosize.then_some(SIZE_INTERVAL);
+        match (for_stalls, for_sizes) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn record(&self, device: &TunDevice<'_>) -> Option<&Flagged> {
+        self.flagged
+            .iter()
+            .find(|record| record.dev == device.as_raw())
     }
 
     fn forget(&mut self, dev: NonNull<bindings::net_device>) {
-        self.flagged.retain(|&mut flagged| flagged != dev);
+        self.flagged.retain(|record| record.dev != dev);
+    }
+}
+
+/// Gives all rings of a device their full sizes.
+fn restore_rings(device: &TunDevice<'_>) {
+    if device.restore_rings().is_err() {
+        pr_err!(
+            "{}: no memory; a ring keeps its size until txqueuelen changes\n",
+            device.name().to_str().unwrap_or("")
+        );
     }
 }
 
@@ -137,7 +267,7 @@ impl Drop for Active {
             let (state, rtnl) = STATE.get(&mut rtnl);
             state.stage = Stage::Unloading;
             state.patterns = KVec::new();
-            while let Some(&dev) = state.flagged.last() {
+            while let Some(&Flagged { dev, .. }) = state.flagged.last() {
                 // SAFETY: By the type invariants of `State`.
                 if let Some(device) = unsafe { TunDevice::from_raw(dev, rtnl) } {
                     // Nothing matches any more, so this needs no memory.
@@ -148,6 +278,8 @@ impl Drop for Active {
         }
         // SAFETY: Registered in `start()`. If that failed, this fails, too, without effect.
         unsafe { bindings::tuntap_ring_helper_unfollow_devices() };
+        // SAFETY: RTNL is not held, which a scan takes, and in this stage nothing starts one.
+        unsafe { bindings::tuntap_ring_helper_stop_scans() };
     }
 }
 
@@ -218,8 +350,9 @@ unsafe fn device<'a>(dev: *mut bindings::net_device, rtnl: &'a Rtnl) -> Option<T
 }
 
 /// Writes a line for each device of tun, in all network namespaces: the inode of the namespace, index and name of
-/// the device, who has set the flag (`policy`, `opener` or `none`), the number of queues, how many of them are
-/// stopped, and for how many milliseconds the one that has not sent for longest.
+/// the device, who has set the flag (`policy`, `opener` or `none`; `released`: it is cleared for a stalled queue), the
+/// number of queues, how many of them are stopped, for how many milliseconds the one that has not sent for longest, and
+/// the number of slots of the smallest ring.
 ///
 /// Context: may sleep. Takes RTNL.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,10 +360,11 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (state, rtnl) = STATE.get(&mut rtnl);
     let (mut result, mut separator) = (Ok(()), "");
     each_device(rtnl, |device| {
-        let flag = match (device.has_backpressure(), state.by_policy(&device)) {
+        let flag = match (device.has_backpressure(), state.record(&device)) {
+            (false, Some(record)) if record.stall.is_released() => "released",
             (false, _) => "none",
-            (true, false) => "opener",
-            (true, true) => "policy",
+            (true, None) => "opener",
+            (true, Some(_)) => "policy",
         };
         if result.is_ok() {
             let seen = device.describe();
@@ -241,8 +375,13 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 .and_then(|name| {
                     write!(
                         f,
-                        "{separator}{} {} {name} {flag} {} {} {}",
-                        seen.namespace, seen.index, seen.queues, seen.stopped, seen.stopped_ms
+                        "{separator}{} {} {name} {flag} {} {} {} {}",
+                        seen.namespace,
+                        seen.index,
+                        seen.queues,
+                        seen.stopped,
+                        seen.stopped_ms,
+                        device.least_slots()
                     )
                 });
         }
@@ -290,6 +429,82 @@ unsafe extern "C" fn tuntap_ring_get_backpressure(buffer: *mut c_char) -> c_int 
         *last = b'\n';
     }
     length as c_int
+}
+
+/// Stores the parameter `stall_timeout=`.
+///
+/// Errors: [`EINVAL`] for more than an hour, [`ENODEV`] while the module is being removed.
+///
+/// Context: may sleep. Takes RTNL.
+#[no_mangle]
+extern "C" fn tuntap_ring_set_stall_timeout(ms: u32) -> c_int {
+    if ms > MOST_TIMEOUT {
+        return EINVAL.to_errno();
+    }
+    let mut rtnl = Rtnl::lock();
+    let (state, _) = STATE.get(&mut rtnl);
+    if state.stage == Stage::Unloading {
+        return ENODEV.to_errno();
+    }
+    state.stall_timeout = ms;
+    if state.stage == Stage::Live {
+        // SAFETY: `Active` stops the scans.
+        unsafe { bindings::tuntap_ring_helper_scan_now() };
+    }
+    0
+}
+
+/// Returns the parameter `stall_timeout=`, in milliseconds.
+///
+/// Context: may sleep. Takes RTNL.
+#[no_mangle]
+extern "C" fn tuntap_ring_get_stall_timeout() -> u32 {
+    STATE.get(&mut Rtnl::lock()).0.stall_timeout
+}
+
+/// Stores the parameter `autosize=`. Switched off, it gives all rings their full sizes back.
+///
+/// Errors: [`ENODEV`] while the module is being removed.
+///
+/// Context: may sleep. Takes RTNL.
+#[no_mangle]
+extern "C" fn tuntap_ring_set_autosize(on: bool) -> c_int {
+    let mut rtnl = Rtnl::lock();
+    let (state, rtnl) = STATE.get(&mut rtnl);
+    if state.stage == Stage::Unloading {
+        return ENODEV.to_errno();
+    }
+    state.autosize = on;
+    for record in &mut state.flagged {
+        record.sizes.clear();
+        // SAFETY: By the type invariants of `State`.
+        if let Some(device) = unsafe { TunDevice::from_raw(record.dev, rtnl) } {
+            restore_rings(&device);
+        }
+    }
+    if state.stage == Stage::Live {
+        // SAFETY: `Active` stops the scans.
+        unsafe { bindings::tuntap_ring_helper_scan_now() };
+    }
+    0
+}
+
+/// Returns the parameter `autosize=`.
+///
+/// Context: may sleep. Takes RTNL.
+#[no_mangle]
+extern "C" fn tuntap_ring_get_autosize() -> bool {
+    STATE.get(&mut Rtnl::lock()).0.autosize
+}
+
+/// Scans all devices. Returns the milliseconds to the next scan, or 0 if none is needed.
+///
+/// Context: may sleep. Takes RTNL.
+#[no_mangle]
+extern "C" fn tuntap_ring_scan(now: u64) -> u32 {
+    let mut rtnl = Rtnl::lock();
+    let (state, rtnl) = STATE.get(&mut rtnl);
+    state.scan(now, rtnl).unwrap_or(0)
 }
 
 /// Frees the parameter, after the module has been unloaded, or has failed to load.

@@ -161,6 +161,15 @@ pub(crate) trait Endpoint: Copy {
         8
     }
 
+    /// Whether the queue was woken since a call that found the ring empty, so that the next one is worth
+    /// [`Self::found_empty`].
+    fn was_woken(&self) -> bool {
+        false
+    }
+
+    /// The ring is empty, for the first time since a wake: for those who size it.
+    fn found_empty(&self, _ring: &Self::Ring<'_>) {}
+
     /// Takes the consumer lock. Never called from softirq context.
     fn lock(&self) -> Self::Ring<'_>;
 
@@ -233,6 +242,9 @@ pub(crate) fn consume_batched<E: Endpoint>(
     let taken = take(&ring, endpoint.looks(), out);
     // The call that took the last entry found the ring empty under this lock, and checked the queue.
     if taken.entries == 0 {
+        if endpoint.was_woken() {
+            endpoint.found_empty(&ring);
+        }
         return Outcome::default();
     }
     // A batch that freed nothing and left entries behind changed nothing for the producer; one that
@@ -475,7 +487,7 @@ fn is_due<E: Endpoint>(
     device: &E::Device<'_>,
     freed: usize,
 ) -> bool {
-    // Setting the flag ends with a wake of all queues, so this may be read before the barrier.
+    // Setting the flag ends with a wake of all queues whose rings have room, so this may be read before the barrier.
     if !device.has_backpressure() {
         return false;
     }

@@ -13,13 +13,22 @@ use crate::{
     },
     bottom_halves,
     consume::{
+        Producer,
         Queue,
-        Ring, //
+        Ring,
+        Slot, //
     },
     file,
+    hints,
     netdev_queue::NetDevice,
-    ptr_ring::PtrRing,
+    ptr_ring::{
+        LockedProducer,
+        PtrRing, //
+    },
     rtnl::Rtnl,
+    size,
+    slots::Slots,
+    stall,
     tun, //
 };
 use core::{
@@ -36,6 +45,7 @@ use core::{
     },
 };
 use kernel::{
+    prelude::*,
     str::CStrExt,
     sync::rcu, //
 };
@@ -95,6 +105,14 @@ impl<'a> TunDevice<'a> {
         }
     }
 
+    /// Logs that a queue has been stopped for so many milliseconds.
+    pub(crate) fn report_stall(&self, queue: usize, stopped: u32) {
+        // SAFETY: The device is there by the type invariants.
+        unsafe {
+            bindings::tuntap_ring_helper_report_stall(self.dev.as_ptr(), queue as u32, stopped);
+        }
+    }
+
     /// Returns whether a full ring stops its queue.
     pub(crate) fn has_backpressure(&self) -> bool {
         self.flags() & bindings::IFF_BACKPRESSURE != 0
@@ -112,56 +130,220 @@ impl<'a> TunDevice<'a> {
     }
 
     /// Sets the flag. A full ring stops its queue from the next entry on.
+    ///
+    /// A consumer that did not see the flag yet may have freed the slots that a queue was stopped for. So those are woken
+    /// whose rings have room.
     pub(crate) fn set_backpressure(&self) {
         self.set_flags(self.flags() | bindings::IFF_BACKPRESSURE);
+        for index in 0..self.queues() {
+            self.wake(index, |producer| producer.has_room());
+        }
     }
 
     /// Clears the flag and wakes the queues, as `tun_set_iff()` does for an opener who does not ask for it.
     ///
     /// Senders read the flag under the producer lock. A sender that still saw it has stopped its queue before
-    /// [`Self::force_wake`] gets the lock, and no sender stops the queue after that.
+    /// [`Self::wake`] gets the lock, and no sender stops the queue after that.
     pub(crate) fn clear_backpressure(&self) {
         self.set_flags(self.flags() & !bindings::IFF_BACKPRESSURE);
-        // SAFETY: The device is there by the type invariants.
-        let queues = unsafe { access::read(addr_of!((*self.tun.as_ptr()).numqueues)) };
-        for index in 0..queues as usize {
-            self.force_wake(index);
+        for index in 0..self.queues() {
+            self.wake(index, |_| true);
         }
     }
 
-    /// Wakes a queue whatever its ring holds, as `tun_force_wake_queue()`.
-    fn force_wake(&self, index: usize) {
+    /// Returns the file that has a queue.
+    fn file(&self, index: usize) -> Option<NonNull<private::tun_file>> {
         // SAFETY: The device is there by the type invariants; only the address of the array is taken.
         let files = unsafe { addr_of!((*self.tun.as_ptr()).tfiles) };
-        if index >= file::array_len(files) {
-            return;
+        if index >= file::array_len(files).min(self.queues()) {
+            return None;
         }
         // SAFETY: In bounds, and changed under RTNL only.
-        let tfile = unsafe { access::read(files.cast::<*mut private::tun_file>().add(index)) };
-        let Some(tfile) = NonNull::new(tfile) else {
-            return;
-        };
+        NonNull::new(unsafe { access::read(files.cast::<*mut private::tun_file>().add(index)) })
+    }
+
+    /// Borrows the ring of a file of this device.
+    fn ring_of(&self, tfile: NonNull<private::tun_file>) -> PtrRing<'_> {
+        // SAFETY: A file that has a queue is open, or its close waits for RTNL.
+        unsafe {
+            let ring = addr_of_mut!((*tfile.as_ptr()).tx_ring);
+            PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
+        }
+    }
+
+    /// Returns the number of queues that a file has.
+    pub(crate) fn queues(&self) -> usize {
+        // SAFETY: The device is there by the type invariants, and RTNL is held.
+        unsafe { access::read(addr_of!((*self.tun.as_ptr()).numqueues)) as usize }
+    }
+
+    /// Returns `tx_queue_len`, the number of slots that each ring has by default.
+    fn tx_queue_len(&self) -> usize {
+        // SAFETY: The device is there by the type invariants; changed under RTNL only.
+        unsafe { access::read(addr_of!((*self.dev.as_ptr()).tx_queue_len)) as usize }
+    }
+
+    /// Returns how a ring was used since the last call, so many milliseconds ago.
+    pub(crate) fn ring_use(&self, queue: usize, elapsed: u64) -> Option<size::Seen> {
+        let tfile = self.file(queue)?;
+        let (wakes, starved) = hints::of(tfile.as_ptr()).take();
+        Some(size::Seen {
+            slots: self.slots(tfile),
+            most: self.tx_queue_len(),
+            elapsed,
+            wakes,
+            starved,
+        })
+    }
+
+    /// Returns the number of slots of the smallest ring of a queue.
+    pub(crate) fn least_slots(&self) -> usize {
+        (0..self.queues())
+            .filter_map(|queue| Some(self.slots(self.file(queue)?)))
+            .min()
+            .unwrap_or(0)
+    }
+
+    fn slots(&self, tfile: NonNull<private::tun_file>) -> usize {
+        let bottom_halves = bottom_halves::off();
+        let slots = self.ring_of(tfile).lock().slots().len();
+        drop(bottom_halves);
+        slots
+    }
+
+    /// Gives the ring of a queue another number of slots. Returns whether it did: there may be no memory, or entries that
+    /// do not fit.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn resize(&self, queue: usize, slots: usize) -> bool {
+        match (self.file(queue), Slots::new(slots)) {
+            (Some(tfile), Some(slots)) => self.exchange(tfile, Some(queue), slots),
+            _ => false,
+        }
+    }
+
+    /// Has the consumer of a queue empty the ring before it wakes the queue, or no longer.
+    pub(crate) fn drain(&self, queue: usize, drain: bool) {
+        if let Some(tfile) = self.file(queue) {
+            hints::of(tfile.as_ptr()).drain(drain);
+        }
+    }
+
+    /// Gives all rings, those of detached files too, the number of slots that the device asks for.
+    ///
+    /// Errors: [`ENOMEM`]; a ring may have another number then.
+    ///
+    /// Context: may sleep.
+    pub(crate) fn restore_rings(&self) -> Result {
+        let slots = self.tx_queue_len();
+        // The kernel gives rings no array of that size by the way used here. Nothing was changed, either.
+        if slots == 0 {
+            return Ok(());
+        }
+        for index in 0..self.queues() {
+            self.drain(index, false);
+            if let Some(tfile) = self.file(index).filter(|&file| self.slots(file) != slots) {
+                self.exchange(tfile, Some(index), Slots::new(slots).ok_or(ENOMEM)?);
+            }
+        }
+        // SAFETY: The device is there by the type invariants. Of a list, as of each of its entries, the first word is
+        // the way to the next.
+        let list = unsafe { addr_of!((*self.tun.as_ptr()).disabled) }.cast::<*const u8>();
+        // SAFETY: The list is changed under RTNL only.
+        let mut entry = unsafe { access::read(list) };
+        while entry != list.cast() {
+            let tfile = entry.wrapping_sub(offset_of!(private::tun_file, next));
+            if let Some(tfile) = NonNull::new(tfile.cast_mut().cast::<private::tun_file>()) {
+                if self.slots(tfile) != slots {
+                    self.exchange(tfile, None, Slots::new(slots).ok_or(ENOMEM)?);
+                }
+            }
+            // SAFETY: As above: the files of the list are there as long as they are in it.
+            entry = unsafe { access::read(entry.cast()) };
+        }
+        Ok(())
+    }
+
+    /// Exchanges the array of a ring, if all its entries fit. Wakes the queue where `tun_queue_resize()` would, unless
+    /// the ring is full: then it is stopped, and its consumer wakes it. Returns whether the array was exchanged.
+    fn exchange(
+        &self,
+        tfile: NonNull<private::tun_file>,
+        queue: Option<usize>,
+        slots: Slots,
+    ) -> bool {
         let rcu = rcu::read_lock();
         // SAFETY: There by the type invariants.
         let dev = unsafe { NetDevice::from_raw(self.dev, &rcu) };
         let bottom_halves = bottom_halves::off();
-        // SAFETY: A file that has a queue is open, or its close waits for RTNL.
-        let ring = unsafe {
-            let ring = addr_of_mut!((*tfile.as_ptr()).tx_ring);
-            PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
-        };
-        let ring = ring.lock();
+        let ring = self.ring_of(tfile).lock();
         let producer = ring.lock_producer();
-        // SAFETY: As above, and under the consumer lock.
-        unsafe { access::write(addr_of_mut!((*tfile.as_ptr()).cons_cnt), 0) };
-        // Under the locks that `tun_net_close()` takes, so its stop is not undone.
-        if dev.is_running() {
-            if let Some(queue) = dev.tx_queue(index) {
+        let queue = queue.and_then(|index| dev.tx_queue(index));
+        // A detached file gets no entries.
+        let is_stopped = queue.as_ref().is_none_or(Queue::is_stopped);
+        let entries = producer.entries().unwrap_or(usize::MAX);
+        let mut old = None;
+        if size::fits(entries, slots.count(), is_stopped) {
+            old = Some(slots.exchange(&producer));
+            // SAFETY: As above, and under the consumer lock.
+            unsafe { access::write(addr_of_mut!((*tfile.as_ptr()).cons_cnt), 0) };
+            // Under the locks that `tun_net_close()` takes, so its stop is not undone.
+            if let Some(queue) = queue.filter(|_| producer.has_room() && dev.is_running()) {
                 queue.wake();
             }
         }
         drop(producer);
         drop(ring);
         drop(bottom_halves);
+        drop(rcu);
+        // Freed here, without locks.
+        old.is_some()
+    }
+
+    /// Wakes a queue under both locks of its ring, as `tun_force_wake_queue()`, if `is_due` says so.
+    fn wake(&self, index: usize, is_due: impl FnOnce(&LockedProducer<'_>) -> bool) {
+        let Some(tfile) = self.file(index) else {
+            return;
+        };
+        let rcu = rcu::read_lock();
+        // SAFETY: There by the type invariants.
+        let dev = unsafe { NetDevice::from_raw(self.dev, &rcu) };
+        let bottom_halves = bottom_halves::off();
+        let ring = self.ring_of(tfile).lock();
+        let producer = ring.lock_producer();
+        if is_due(&producer) {
+            // SAFETY: As above, and under the consumer lock.
+            unsafe { access::write(addr_of_mut!((*tfile.as_ptr()).cons_cnt), 0) };
+            // Under the locks that `tun_net_close()` takes, so its stop is not undone.
+            if let Some(queue) = dev.tx_queue(index).filter(|_| dev.is_running()) {
+                queue.wake();
+            }
+        }
+        drop(producer);
+        drop(ring);
+        drop(bottom_halves);
+    }
+}
+
+impl stall::Device for TunDevice<'_> {
+    fn longest_stopped(&self) -> Option<(usize, u32)> {
+        let seen = self.describe();
+        (seen.stopped != 0).then_some((seen.stopped_queue as usize, seen.stopped_ms))
+    }
+
+    fn ring(&self, queue: usize) -> Option<stall::Ring> {
+        let tfile = self.file(queue)?;
+        let bottom_halves = bottom_halves::off();
+        let ring = self.ring_of(tfile).lock();
+        let head = ring.head();
+        let slots = ring.slots();
+        let seen = stall::Ring {
+            head,
+            slots: slots.len(),
+            is_empty: slots.get(head).is_none_or(|slot| slot.read().is_none()),
+        };
+        drop(ring);
+        drop(bottom_halves);
+        Some(seen)
     }
 }

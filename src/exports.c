@@ -2,8 +2,10 @@
 /* What the Rust side offers to other modules, and what its module! macro can't say. */
 
 #include <linux/export.h>
+#include <linux/kstrtox.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/sysfs.h>
 #include <linux/tuntap_ring.h>
 
 #include "bindings/helpers.h"
@@ -38,6 +40,50 @@ static const struct kernel_param_ops backpressure = {
 	.free = free_backpressure,
 };
 
+static int set_stall_timeout(const char *text, const struct kernel_param *kp)
+{
+	unsigned int ms;
+	int ret = kstrtouint(text, 0, &ms);
+
+	return ret ?: tuntap_ring_set_stall_timeout(ms);
+}
+
+static int get_stall_timeout(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%u\n", tuntap_ring_get_stall_timeout());
+}
+
+static const struct kernel_param_ops stall_timeout = {
+	.set = set_stall_timeout,
+	.get = get_stall_timeout,
+};
+
 module_param_cb(backpressure, &backpressure, NULL, 0644);
 MODULE_PARM_DESC(backpressure,
 		 "Names of tun and tap devices that get backpressure, shell globs separated by commas (default none)");
+
+static int set_autosize(const char *text, const struct kernel_param *kp)
+{
+	bool on;
+	int ret = kstrtobool(text, &on);
+
+	return ret ?: tuntap_ring_set_autosize(on);
+}
+
+static int get_autosize(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%c\n", tuntap_ring_get_autosize() ? 'Y' : 'N');
+}
+
+static const struct kernel_param_ops autosize = {
+	.set = set_autosize,
+	.get = get_autosize,
+};
+
+module_param_cb(stall_timeout, &stall_timeout, NULL, 0644);
+MODULE_PARM_DESC(stall_timeout,
+		 "Milliseconds for which a queue may be stopped before its device drops packets instead, 0 for any time (default 500)");
+
+module_param_cb(autosize, &autosize, NULL, 0644);
+MODULE_PARM_DESC(autosize,
+		 "Give each ring of a device that matches backpressure= no more slots than its consumer needs (default Y)");

@@ -13,11 +13,15 @@ mod bottom_halves;
 mod consume;
 mod device;
 mod file;
+mod hints;
 mod layout;
 mod netdev_queue;
 mod policy;
 mod ptr_ring;
 mod rtnl;
+mod size;
+mod slots;
+mod stall;
 mod stats;
 mod sync;
 #[cfg(CONFIG_TAP)]

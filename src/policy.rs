@@ -37,8 +37,10 @@ pub(crate) struct Device {
     pub(crate) matches: bool,
     /// Whether it has the flag.
     pub(crate) has_flag: bool,
-    /// Whether the module has set the flag, and has not cleared it since.
+    /// Whether the module has set the flag, and has not cleared it since, other than for a stalled queue.
     pub(crate) by_policy: bool,
+    /// Whether the module has cleared the flag for a stalled queue, and will set it again.
+    pub(crate) released: bool,
 }
 
 /// What to do with the flag.
@@ -50,7 +52,8 @@ pub(crate) enum Change {
     Set,
     /// Clears it and wakes the queues.
     Clear,
-    /// Forgets that the module has set it: an opener has cleared it.
+    /// Forgets that the module has set it: an opener has cleared it, or has set it while it was cleared for a stalled
+    /// queue.
     Forget,
 }
 
@@ -60,19 +63,27 @@ pub(crate) enum Change {
 pub(crate) fn decide(device: Device) -> Change {
     match device {
         Device {
+            has_flag: true,
+            released: true,
+            ..
+        } => Change::Forget,
+        Device {
             matches: true,
             has_flag: false,
+            released: false,
             ..
         } => Change::Set,
         Device {
             matches: false,
             has_flag: true,
             by_policy: true,
+            ..
         } => Change::Clear,
         Device {
             matches: false,
             has_flag: false,
             by_policy: true,
+            ..
         } => Change::Forget,
         _ => Change::Keep,
     }

@@ -235,6 +235,18 @@ impl Drop for LockedProducer<'_> {
 }
 
 impl LockedProducer<'_> {
+    /// Returns the ring as C has it.
+    #[allow(dead_code)] // the unit tests exchange no array
+    pub(crate) fn as_raw(&self) -> *mut bindings::ptr_ring {
+        self.ring.ring.ptr.as_ptr()
+    }
+
+    /// Returns the number of slots.
+    #[allow(dead_code)] // as above
+    pub(crate) fn size(&self) -> usize {
+        consume::Ring::slots(self.ring).len()
+    }
+
     fn producer(&self) -> usize {
         // SAFETY: The ring is there by the type invariants of `PtrRing`; the producer lock, under
         // which alone the producer's index is used, is held by the type invariants.

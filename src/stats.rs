@@ -43,13 +43,15 @@ pub(crate) enum File {
 }
 
 /// Each file and its name.
-const FILES: [(&CStr, File); 8] = [
+const FILES: [(&CStr, File); 10] = [
     (c"calls", File::Calls),
     (c"batches", File::Batches),
     (c"entries", File::Counter(ENTRIES)),
     (c"wakes", File::Counter(WAKES)),
     (c"withheld", File::Counter(WITHHELD)),
     (c"rejected", File::Counter(REJECTED)),
+    (c"released", File::Counter(RELEASED)),
+    (c"resized", File::Counter(RESIZED)),
     (c"devices", File::Devices),
     (c"stopped", File::Stopped),
 ];
@@ -62,6 +64,10 @@ const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
 const WITHHELD: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WITHHELD);
 /// Calls for entries whose file was rejected.
 const REJECTED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REJECTED);
+/// Devices that lost the flag for a stalled queue, each time.
+const RELEASED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_RELEASED);
+/// Rings that got another size for what their consumer takes, each time.
+const RESIZED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_RESIZED);
 
 impl Counter {
     #[inline(always)]
@@ -160,6 +166,18 @@ pub(crate) fn count(outcome: &Outcome) {
 #[cold]
 pub(crate) fn count_rejected() {
     REJECTED.add_one();
+}
+
+/// Counts a device that has lost the flag for a stalled queue. Context: process.
+#[cold]
+pub(crate) fn count_released() {
+    RELEASED.add_one();
+}
+
+/// Counts a ring that got another size. Context: process.
+#[cold]
+pub(crate) fn count_resized() {
+    RESIZED.add_one();
 }
 
 /// The files in debugfs, there for as long as the value lives.

@@ -19,6 +19,7 @@ use crate::{
         self,
         File, //
     },
+    hints,
     layout::{
         read_untrusted,
         Agreement,
@@ -189,7 +190,23 @@ impl consume::Endpoint for TunFile<'_> {
     }
 
     fn wake_after(&self) -> usize {
-        crate::wake_after()
+        if hints::of(self.tfile.as_ptr()).is_draining() {
+            100
+        } else {
+            crate::wake_after()
+        }
+    }
+
+    #[inline(always)]
+    fn was_woken(&self) -> bool {
+        hints::of(self.tfile.as_ptr()).is_woken()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn found_empty(&self, ring: &Locked<'_>) {
+        let starved = self.with_device(ring, |device| device.has_backlog());
+        hints::of(self.tfile.as_ptr()).note_empty(starved.unwrap_or(false));
     }
 
     #[inline(always)]
@@ -261,6 +278,15 @@ impl<'a> TunDevice<'a> {
         Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
     }
 
+    /// Whether packets wait in the qdisc of the file's queue.
+    fn has_backlog(&self) -> bool {
+        if !consume::Device::owns_queue(self) {
+            return false;
+        }
+        // SAFETY: The device is there by the type invariants, and has the queue that its file owns.
+        unsafe { bindings::tuntap_ring_helper_has_backlog(self.net_device(), self.queue_index()) }
+    }
+
     #[inline(always)]
     fn freed(&self) -> *mut i32 {
         // SAFETY: There by the type invariants; only the address is taken.
@@ -324,5 +350,6 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     fn woken(&self, producer: &impl consume::Producer) {
         trace::wake(self, producer);
+        hints::of(self.tfile.as_ptr()).note_wake();
     }
 }

@@ -15,8 +15,8 @@ export THINNED=13
 export RUN_ALONE="tests/$KERNEL/run vm #"
 
 # Only torture can run with the in-kernel vhost_net.
-tortured=${CONSUMER:-ours}
-export CONSUMER=ours
+tortured=${CONSUMER:-tuntap_ring}
+export CONSUMER=tuntap_ring
 
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 

@@ -8,6 +8,7 @@
 #include <linux/printk.h>
 #include <linux/tuntap_ring.h>
 
+#include "share.h"
 #include "vhost_build_id.h"
 
 /* The kernel's own vhost_net is the one that is loaded when its device is opened. */
@@ -46,6 +47,7 @@ static inline enum vhost_net_consumer vhost_net_consumer_of(struct file *file)
  * vhost_net_consume() - take a batch
  * @consumer: who takes it, not VHOST_NET_CONSUMER_KERNEL
  * @file: the backend's file
+ * @ring: its ring
  * @array: room for @n pointers
  * @n: the most to take
  *
@@ -54,8 +56,10 @@ static inline enum vhost_net_consumer vhost_net_consumer_of(struct file *file)
  *	rejected, and then nothing was taken.
  */
 static inline int vhost_net_consume(enum vhost_net_consumer consumer,
-				    struct file *file, void **array, int n)
+				    struct file *file, const struct ptr_ring *ring,
+				    void **array, int n)
 {
+	n = vhost_net_share(ring, n);
 	if (consumer == VHOST_NET_CONSUMER_TUN)
 		return tun_ring_consume_batched(file, array, n);
 	return tap_ring_consume_batched(file, array, n);

@@ -17,10 +17,12 @@
 #include <linux/net.h>
 #include <linux/ptr_ring.h>
 #include <linux/skb_array.h>
+#include <linux/string.h>
 #include <linux/tuntap_ring.h>
 #include <net/sock.h>
 #include <net/xdp.h>
 
+#include "share.h"
 #include "vhost_net_build_id.h"
 #include "vhost_net_layouts.h"
 
@@ -55,12 +57,12 @@ static int consume_as_before(struct file *file, struct ptr_ring *ring, void **qu
 
 static int consume(struct file *file, struct ptr_ring *ring, void **queue)
 {
-	int taken;
+	int n = vhost_net_share(ring, VHOST_NET_BATCH), taken;
 
 	if (!IS_ERR(tun_get_tx_ring(file)))
-		taken = tun_ring_consume_batched(file, queue, VHOST_NET_BATCH);
+		taken = tun_ring_consume_batched(file, queue, n);
 	else
-		taken = tap_ring_consume_batched(file, queue, VHOST_NET_BATCH);
+		taken = tap_ring_consume_batched(file, queue, n);
 	return likely(taken >= 0) ? taken : consume_as_before(file, ring, queue);
 }
 
@@ -124,6 +126,12 @@ static int hold_vhost_net(void)
 		return -ENODEV;
 	}
 	vhost_net = file->f_op->owner;
+	/* NULL: built in. Another: /dev is not what it was taken for. */
+	if (!vhost_net || strcmp(module_name(vhost_net), "vhost_net")) {
+		pr_err("/dev/vhost-net is not of the module vhost_net (%d)\n", -ENODEV);
+		filp_close(file, NULL);
+		return -ENODEV;
+	}
 	__module_get(vhost_net);
 	filp_close(file, NULL);
 	return 0;

@@ -30,7 +30,8 @@ identifier sk, nvq, file, rxq;
 	...
 	rxq->head = 0;
 +	if (nvq->consumer != VHOST_NET_CONSUMER_KERNEL) {
-+		int taken = vhost_net_consume(nvq->consumer, file, rxq->queue, VHOST_NET_BATCH);
++		int taken = vhost_net_consume(nvq->consumer, file, nvq->rx_ring, rxq->queue,
++					      VHOST_NET_BATCH);
 +
 +		if (likely(taken >= 0)) {
 +			rxq->tail = taken;

@@ -11,6 +11,8 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_WAKES,
 	TUNTAP_RING_WITHHELD,
 	TUNTAP_RING_REJECTED,
+	TUNTAP_RING_RELEASED,
+	TUNTAP_RING_RESIZED,
 	/* Calls, by the logarithm to base 2 of what they took; the last: and more. */
 	TUNTAP_RING_BATCHES,
 	TUNTAP_RING_LAST_BATCH = TUNTAP_RING_BATCHES + 8,
@@ -18,13 +20,15 @@ enum tuntap_ring_counter {
 };
 
 struct net_device;
+struct ptr_ring;
 
-/* What can be seen of a device of tun; the time is that since the last packet of the queue stopped longest. */
+/* What can be seen of a device of tun; the queue stopped longest, and the time since its last packet. */
 struct tuntap_ring_device {
 	unsigned int namespace;
 	int index;
 	unsigned int queues;
 	unsigned int stopped;
+	unsigned int stopped_queue;
 	unsigned int stopped_ms;
 };
 
@@ -53,11 +57,27 @@ void tuntap_ring_helper_describe(const struct net_device *dev,
 				 struct tuntap_ring_device *device);
 void tuntap_ring_helper_each_device(tuntap_ring_device_t found, void *data);
 
+bool tuntap_ring_helper_has_backlog(const struct net_device *dev, unsigned long queue);
+void **tuntap_ring_helper_new_slots(int count);
+void **tuntap_ring_helper_swap_slots(struct ptr_ring *ring, void **slots, int count);
+void tuntap_ring_helper_free_slots(void **slots);
+
+void tuntap_ring_helper_scan_in(unsigned int ms);
+void tuntap_ring_helper_scan_now(void);
+void tuntap_ring_helper_stop_scans(void);
+void tuntap_ring_helper_report_stall(const struct net_device *dev, unsigned int queue,
+				     unsigned int stopped_ms);
+
 /* In src/backpressure.rs. */
 void tuntap_ring_device_changed(struct net_device *dev);
 void tuntap_ring_device_gone(struct net_device *dev);
 int tuntap_ring_set_backpressure(const char *text);
 int tuntap_ring_get_backpressure(char *buffer);
 void tuntap_ring_free_backpressure(void);
+int tuntap_ring_set_stall_timeout(unsigned int ms);
+unsigned int tuntap_ring_get_stall_timeout(void);
+int tuntap_ring_set_autosize(bool on);
+bool tuntap_ring_get_autosize(void);
+unsigned int tuntap_ring_scan(u64 now);
 
 #endif

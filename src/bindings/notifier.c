@@ -2,7 +2,6 @@
 /* Network devices of tun, in all network namespaces: src/backpressure.rs is told of each. */
 
 #include <linux/jiffies.h>
-#include <linux/minmax.h>
 #include <linux/netdevice.h>
 #include <linux/notifier.h>
 #include <linux/rtnetlink.h>
@@ -50,7 +49,8 @@ void tuntap_ring_helper_unfollow_devices(void)
 /* The caller holds RTNL. */
 void tuntap_ring_helper_describe(const struct net_device *dev, struct tuntap_ring_device *device)
 {
-	unsigned int i;
+	unsigned int i, ms;
+	unsigned long then, now;
 
 	*device = (struct tuntap_ring_device) {
 		.namespace = dev_net(dev)->ns.inum,
@@ -64,9 +64,14 @@ void tuntap_ring_helper_describe(const struct net_device *dev, struct tuntap_rin
 
 		if (!netif_tx_queue_stopped(queue))
 			continue;
-		device->stopped++;
-		device->stopped_ms = max(device->stopped_ms,
-					 jiffies_to_msecs(jiffies - READ_ONCE(queue->trans_start)));
+		/* Another CPU may wake it and send meanwhile: what is read first is the older one. */
+		then = smp_load_acquire(&queue->trans_start);
+		now = READ_ONCE(jiffies);
+		ms = time_after(now, then) ? jiffies_to_msecs(now - then) : 0;
+		if (!device->stopped++ || ms > device->stopped_ms) {
+			device->stopped_queue = i;
+			device->stopped_ms = ms;
+		}
 	}
 }
 

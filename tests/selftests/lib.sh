@@ -19,7 +19,7 @@
 #
 # From the environment:
 #
-#    CONSUMER=stock|ours        the in-kernel vhost_net, or tuntap_ring (default: ours)
+#    CONSUMER=in-kernel|tuntap_ring        the in-kernel vhost_net, or tuntap_ring (default: tuntap_ring)
 #    SELFTESTS_KERNEL=          the kernel's name, if it is not the target kernel
 #    SELFTESTS_PERCENT=100      percentage of packets to send; below 100, repeated steps run once
 #    SELFTESTS_OURS=            tuntap_ring.ko and vhost_net.ko, where modprobe doesn't find them
@@ -33,9 +33,9 @@ RING=$BUILT/ring
 RESULTS=/tmp/results
 TEST=$(basename "$0" .sh)
 
-CONSUMER=${CONSUMER:-ours}
+CONSUMER=${CONSUMER:-tuntap_ring}
 CONSUMER_NAME=tuntap_ring
-[ "$CONSUMER" = ours ] || CONSUMER_NAME='in-kernel vhost_net'
+[ "$CONSUMER" = tuntap_ring ] || CONSUMER_NAME='in-kernel vhost_net'
 PERCENT=${SELFTESTS_PERCENT:-100}
 # Rounds of a repeated step.
 # shellcheck disable=SC2034 # used by those that source this
@@ -101,7 +101,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-[ "$CONSUMER" = stock ] || [ "$CONSUMER" = ours ] || give_up "CONSUMER is stock or ours"
+[ "$CONSUMER" = in-kernel ] || [ "$CONSUMER" = tuntap_ring ] || give_up "CONSUMER is in-kernel or tuntap_ring"
 
 declare -A part_checks part_command
 unmatched=("$@")
@@ -160,8 +160,12 @@ load() {
 		insmod "${SELFTESTS_OURS%% *}"
 	insmod "${SELFTESTS_MODULE:-$TOP/build/tests-vm/tuntap_ring_test.ko}" ||
 		give_up "cannot load tuntap_ring_test"
+	with_debugfs
 	without_ipv6
 }
+
+# A network namespace has a /sys of its own.
+with_debugfs() { mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug; }
 
 # The kernel then sends nothing of its own.
 without_ipv6() {
@@ -192,7 +196,7 @@ judge() {
 	full="$TEST, $CONSUMER_NAME: $name"
 	if [ "$verdict" = holds ]; then
 		ktap_pass "$full"
-	elif [ "$kind" = tuntap_ring_only ] && [ "$CONSUMER" = stock ]; then
+	elif [ "$kind" = tuntap_ring_only ] && [ "$CONSUMER" = in-kernel ]; then
 		ktap_pass "$full" "XFAIL $figure"
 	else
 		ktap_fail "$full" "$(tail -n 40 <<<"$seen")"

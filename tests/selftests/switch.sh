@@ -12,7 +12,7 @@
 #    +----------------------------------------------------------------------+
 #
 # Parts: N-queues; stopped: a client with SIGSTOP; frozen: a client in a frozen cgroup; kthread: vhost workers that are
-# kernel threads
+# kernel threads; polling: vhost workers that poll for five seconds
 #
 # SWITCHES=N  number of times that the host is switched on and off (default: 3)
 
@@ -22,18 +22,19 @@
 
 TOOL=$TOP/build/tools/release/tuntap-ring
 SLOTS=100
+# For a line now and then, as a run that prints nothing is taken for one that hangs.
+exec {progress}>&1
 [ "$PERCENT" = 100 ] || SWITCHES=${SWITCHES:-2}
 SWITCHES=${SWITCHES:-3}
 
 # What the others load stays out: it would keep tuntap_ring.
 load() {
 	rmmod tuntap_ring_test 2>/dev/null
-	load_vhost stock || give_up "cannot load the in-kernel vhost_net"
+	load_vhost in-kernel || give_up "cannot load the in-kernel vhost_net"
 	rmmod tuntap_ring 2>/dev/null
 	[ ! -e /sys/module/tuntap_ring ] || give_up "tuntap_ring is in use"
 	modinfo tuntap_ring_livepatch >/dev/null || give_up "there is no tuntap_ring_livepatch.ko"
-	# A network namespace has a /sys of its own.
-	mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+	with_debugfs
 	without_ipv6
 }
 
@@ -63,6 +64,7 @@ on_and_off() {
 		taken=$((taken + $(counter entries)))
 		"$TOOL" off || return
 		! has_flag || flags_left=1
+		((i % 10 != 9)) || echo "# switched $((i + 1)) times" >&"$progress"
 	done
 	goes_on && end_flood && settle
 }
@@ -91,6 +93,13 @@ kernel_threads() {
 	rmmod vhost_net vhost && modprobe vhost fork_from_owner_default=0 && modprobe vhost_net || return
 	on_and_off "$1" || status=$?
 	rmmod vhost_net vhost && modprobe vhost_net && return "$status"
+}
+
+# polling: vhost polls, with and without traffic
+polling() {
+	make_tap "$SLOTS" && start_client --tap "$TAP" --ring-size 64 --busy-poll 5000000 &&
+		start_flood --keep-going && goes_on && "$TOOL" on "tap*" && goes_on && "$TOOL" off && goes_on && end_flood &&
+		"$TOOL" on "tap*" && "$TOOL" off && settle
 }
 
 whole() {
@@ -129,11 +138,13 @@ check_whole() {
 }
 check_stopped() { check_whole "stopped client" held stop continue_; }
 check_frozen() { check_whole "frozen client" held freeze thaw; }
+check_polling() { check_whole "workers that poll" polling; }
 check_kthread() { check_whole "workers that are kernel threads" kernel_threads 1; }
 
 part stopped 1 check_stopped
 part frozen 1 check_frozen
 part kthread 1 check_kthread
+part polling 1 check_polling
 for queues in 1 4; do
 	part "$queues-queues" 5 check_switches "$queues"
 done

@@ -82,7 +82,7 @@ passes() {
 	ends receive '[.received, .gaps, .reorders, .duplicates, .leftover]' "[$PACKETS,0,0,0,0]"
 }
 
-load_vhost ours
+load_vhost tuntap_ring
 # The parts build on each other.
 run_alone "${RUN_ALONE:-tests/vm/run}" forward
 plan 4

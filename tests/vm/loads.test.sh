@@ -72,7 +72,7 @@ traffic() {
 # once NUMBER: every other one has tuntap_ring only; while vhost_net is loaded, tuntap_ring stays
 once() {
 	if [ $(($1 % TRAFFIC_EVERY)) = 0 ] || [ $(($1 % 2)) = 0 ]; then
-		load_vhost ours "${MODULES[@]}" || return
+		load_vhost tuntap_ring "${MODULES[@]}" || return
 		expect_error 1 "in use" rmmod tuntap_ring || return
 		[ $(($1 % TRAFFIC_EVERY)) != 0 ] || traffic || return
 		unload_consumer || return

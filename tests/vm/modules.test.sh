@@ -47,7 +47,7 @@ load_and_unload() {
 
 load_and_unload_all() {
 	for ((i = 0; i < ALL_ROUNDS; i++)); do
-		load_vhost ours && is_loaded tuntap_ring || return
+		load_vhost tuntap_ring && is_loaded tuntap_ring || return
 		unload_vhost && fails is_loaded "$consumer" && fails is_loaded tuntap_ring || return
 	done
 }

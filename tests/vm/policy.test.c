@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The parameter backpressure=: which devices have the flag, whoever opens them.
+ * The parameters backpressure=, stall_timeout= and autosize=: which devices have the flag, whoever opens them, and how
+ * long their rings are.
  *
  *  +-- network namespace --+      +---- another -----+
  *  |  pa0, pa1, ...  match |      |                  |
@@ -17,33 +18,57 @@
 #include "kselftest_harness.h"
 #include "util.h"
 
-#define PARAMETER	"/sys/module/tuntap_ring/parameters/backpressure"
-#define SIZE		16
+#define SIZE	16
+
+static int open_parameter(const char *name, int flags)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/module/tuntap_ring/parameters/%s", name);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		fail("%s: %s", path, strerror(errno));
+	return fd;
+}
 
 /* Returns 0, or the error of the write. */
-static int set_patterns(const char *text)
+static int set_parameter(const char *name, const char *text)
 {
-	int fd = open(PARAMETER, O_WRONLY | O_CLOEXEC), err = 0;
+	int fd = open_parameter(name, O_WRONLY), err = 0;
 
-	if (fd < 0)
-		fail("%s: %s", PARAMETER, strerror(errno));
 	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
 		err = errno;
 	close(fd);
 	return err;
 }
 
-static const char *patterns(void)
+static const char *parameter(const char *name)
 {
 	static char text[4097];
-	int fd = open(PARAMETER, O_RDONLY | O_CLOEXEC);
+	int fd = open_parameter(name, O_RDONLY);
 	ssize_t length = read(fd, text, sizeof(text) - 1);
 
-	if (fd < 0 || length < 0)
-		fail("%s: %s", PARAMETER, strerror(errno));
+	if (length < 0)
+		fail("%s: %s", name, strerror(errno));
 	close(fd);
 	text[length] = '\0';
 	return text;
+}
+
+static int set_patterns(const char *text)
+{
+	return set_parameter("backpressure", text);
+}
+
+static const char *patterns(void)
+{
+	return parameter("backpressure");
+}
+
+static int set_stall_timeout(const char *ms)
+{
+	return set_parameter("stall_timeout", ms);
 }
 
 static bool has_flag(const char *device)
@@ -250,6 +275,8 @@ static void clear_stopped(struct __test_metadata *_metadata, unsigned int queues
 	struct sender sender;
 	unsigned int i;
 
+	/* However slow the machine is, none is released. */
+	ASSERT_EQ(0, set_stall_timeout("0"));
 	ASSERT_EQ(0, set_patterns("pa*"));
 	tun_steer_by_mark(tun_create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, SIZE));
 	for (i = 1; i < queues; i++)
@@ -275,6 +302,7 @@ static void clear_stopped(struct __test_metadata *_metadata, unsigned int queues
 	}
 	EXPECT_TRUE(WAIT_UNTIL(statistic("pa0", "tx_dropped") == 2 * queues));
 	sender_close(&sender);
+	ASSERT_EQ(0, set_stall_timeout("500"));
 }
 
 TEST(stopped_queues_are_woken_with_the_flag_cleared)
@@ -326,6 +354,327 @@ TEST(thousand_devices_follow_the_patterns)
 		snprintf(name, sizeof(name), "p%c%d", i % 2 ? 'a' : 'b', i);
 		ASSERT_FALSE(has_flag(name));
 	}
+}
+
+/* A device whose consumer does not read: it loses the flag that the pattern has given it. */
+FIXTURE(stalled)
+{
+	struct sender sender;
+	uint64_t released;
+	int fd;
+};
+
+FIXTURE_SETUP(stalled)
+{
+	enter_namespaces();
+	ASSERT_EQ(0, set_patterns("pa*"));
+	ASSERT_EQ(0, set_stall_timeout("20"));
+	self->released = counter("released");
+	self->fd = tun_create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, SIZE);
+	sender_open(&self->sender, "pa0");
+	send_frames(&self->sender, 0, SIZE);
+	ASSERT_TRUE(WAIT_UNTIL(!has_flag("pa0")));
+}
+
+FIXTURE_TEARDOWN(stalled)
+{
+	EXPECT_EQ(0, set_patterns("\n"));
+	EXPECT_EQ(0, set_stall_timeout("500"));
+	EXPECT_EQ(0, set_parameter("autosize", "Y"));
+	sender_close(&self->sender);
+}
+
+static void take(int fd, int n)
+{
+	struct end end = { .fd = fd, .kind = TUNTAP_RING_TEST_TUN };
+
+	if (consume(end, n, NULL, 0) != n)
+		fail("%d entries did not come", n);
+}
+
+/* Several scans. */
+static void wait_for_scans(void)
+{
+	usleep(100000);
+}
+
+TEST_F(stalled, device_drops_until_its_ring_is_empty)
+{
+	EXPECT_EQ(self->released + 1, counter("released"));
+	EXPECT_FALSE(is_stopped("pa0", 0));
+	send_frames(&self->sender, SIZE, 2);
+	EXPECT_TRUE(WAIT_UNTIL(statistic("pa0", "tx_dropped") == 2));
+	EXPECT_FALSE(is_stopped("pa0", 0));
+	take(self->fd, SIZE - 1);
+	wait_for_scans();
+	EXPECT_FALSE(has_flag("pa0"));
+	take(self->fd, 1);
+	EXPECT_TRUE(WAIT_UNTIL(has_flag("pa0")));
+	/* However slow the machine is, it is not released again. */
+	EXPECT_EQ(0, set_stall_timeout("3600000"));
+	send_frames(&self->sender, 2 * SIZE, SIZE);
+	EXPECT_TRUE(is_stopped("pa0", 0));
+	EXPECT_EQ(2, statistic("pa0", "tx_dropped"));
+}
+
+TEST_F(stalled, device_has_the_flag_again_after_a_ring_full_of_entries)
+{
+	int i;
+
+	for (i = 0; i < SIZE; i++) {
+		EXPECT_FALSE(has_flag("pa0"));
+		take(self->fd, 1);
+		/* It is never empty. */
+		send_frames(&self->sender, 2 * SIZE + i, 1);
+		/* A scan sees each entry. */
+		wait_for_scans();
+	}
+	EXPECT_TRUE(WAIT_UNTIL(has_flag("pa0")));
+}
+
+TEST_F(stalled, device_stays_without_the_flag_after_events)
+{
+	set_up("pa0", false);
+	set_up("pa0", true);
+	EXPECT_FALSE(has_flag("pa0"));
+	run("ip link set pa0 name pa1");
+	EXPECT_FALSE(has_flag("pa1"));
+	EXPECT_EQ(0, set_patterns("pa*,pb*"));
+	EXPECT_FALSE(has_flag("pa1"));
+	create("pa1", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE);
+	EXPECT_FALSE(has_flag("pa1"));
+}
+
+TEST_F(stalled, opener_that_asks_for_the_flag_has_it)
+{
+	ASSERT_EQ(0, ioctl(self->fd, TUNSETPERSIST, 1));
+	/* No scan in between: it would set the flag of a device without a consumer again. These two start one. */
+	EXPECT_EQ(0, set_parameter("autosize", "N"));
+	EXPECT_EQ(0, set_stall_timeout("3600000"));
+	sleep(1);
+	close(self->fd);
+	create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_BACKPRESSURE);
+	EXPECT_TRUE(has_flag("pa0"));
+	EXPECT_EQ(0, set_patterns("\n"));
+	EXPECT_TRUE(has_flag("pa0"));
+}
+
+TEST_F(stalled, device_that_no_longer_matches_does_not_have_the_flag_again)
+{
+	EXPECT_EQ(0, set_patterns("\n"));
+	take(self->fd, SIZE);
+	wait_for_scans();
+	EXPECT_FALSE(has_flag("pa0"));
+}
+
+TEST_F(stalled, device_has_the_flag_again_without_a_time_out)
+{
+	EXPECT_EQ(0, set_stall_timeout("0"));
+	EXPECT_TRUE(WAIT_UNTIL(has_flag("pa0")));
+}
+
+TEST_F(stalled, device_goes_away)
+{
+	close(self->fd);
+	wait_for_scans();
+	EXPECT_EQ(0, set_patterns("pb*"));
+	create("pa0", IFF_TAP | IFF_NO_PI);
+	EXPECT_FALSE(has_flag("pa0"));
+}
+
+#define LONG	500
+#define SHORT	64
+
+/* A device whose consumer takes what is in the ring as soon as its queue is stopped, so that it needs few slots. */
+FIXTURE(sized)
+{
+	struct sender sender;
+	uint64_t sent;
+	uint64_t taken;
+	int fd;
+};
+
+FIXTURE_SETUP(sized)
+{
+	enter_namespaces();
+	ASSERT_EQ(0, set_patterns("pa*"));
+	ASSERT_EQ(0, set_stall_timeout("0"));
+	self->fd = tun_create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, LONG);
+	/* The default may drop what waits. */
+	run("tc qdisc replace dev pa0 root pfifo limit 1000");
+	sender_open(&self->sender, "pa0");
+}
+
+FIXTURE_TEARDOWN(sized)
+{
+	EXPECT_EQ(0, set_patterns("\n"));
+	EXPECT_EQ(0, set_stall_timeout("500"));
+	EXPECT_EQ(0, set_parameter("autosize", "Y"));
+	sender_close(&self->sender);
+}
+
+static unsigned int slots(int fd)
+{
+	struct end end = { .fd = fd, .kind = TUNTAP_RING_TEST_TUN };
+
+	return look_at_ring(end).size;
+}
+
+static void fill(struct _test_data_sized *self)
+{
+	while (!is_stopped("pa0", 0))
+		send_frames(&self->sender, self->sent++, 1);
+}
+
+/* Takes all, in order. */
+static void empty(struct _test_data_sized *self)
+{
+	struct end end = { .fd = self->fd, .kind = TUNTAP_RING_TEST_TUN };
+	struct tuntap_ring_test_entry entries[64];
+	int n;
+
+	while (self->taken < self->sent) {
+		n = consume(end, 64, entries, 64);
+		if (n <= 0)
+			fail("frame %lu does not come: %d", self->taken, n);
+		if (!are_frames(entries, n, self->taken))
+			fail("frames from %lu on are not in order", self->taken);
+		self->taken += n;
+	}
+}
+
+/* For several scans. */
+static void keep_busy(struct _test_data_sized *self)
+{
+	for (int i = 0; i < 100; i++) {
+		fill(self);
+		empty(self);
+		usleep(5000);
+	}
+}
+
+static bool is_shortened(struct _test_data_sized *self)
+{
+	for (int i = 0; i < 20000 && slots(self->fd) != SHORT; i++) {
+		fill(self);
+		empty(self);
+	}
+	return slots(self->fd) == SHORT;
+}
+
+TEST_F(sized, ring_has_no_more_slots_than_needed_while_the_device_matches)
+{
+	uint64_t resized = counter("resized");
+
+	ASSERT_TRUE(is_shortened(self));
+	EXPECT_LT(resized, counter("resized"));
+	EXPECT_EQ(0, set_patterns("\n"));
+	EXPECT_EQ(LONG, slots(self->fd));
+	EXPECT_EQ(0, statistic("pa0", "tx_dropped"));
+}
+
+TEST_F(sized, entries_stay_when_the_ring_gets_its_size_back)
+{
+	ASSERT_TRUE(is_shortened(self));
+	fill(self);
+	EXPECT_EQ(self->sent - self->taken, slots(self->fd));
+	EXPECT_EQ(0, set_patterns("\n"));
+	EXPECT_EQ(LONG, slots(self->fd));
+	EXPECT_FALSE(is_stopped("pa0", 0));
+	send_frames(&self->sender, self->sent++, 1);
+	empty(self);
+	EXPECT_EQ(0, statistic("pa0", "tx_dropped"));
+}
+
+TEST_F(sized, ring_gets_its_size_back_without_autosize)
+{
+	ASSERT_TRUE(is_shortened(self));
+	EXPECT_EQ(0, set_parameter("autosize", "N"));
+	EXPECT_STREQ("N\n", parameter("autosize"));
+	EXPECT_EQ(LONG, slots(self->fd));
+	keep_busy(self);
+	EXPECT_EQ(LONG, slots(self->fd));
+	EXPECT_EQ(0, set_parameter("autosize", "Y"));
+	EXPECT_TRUE(is_shortened(self));
+	EXPECT_EQ(EINVAL, set_parameter("autosize", "x"));
+}
+
+TEST_F(sized, txqueuelen_takes_effect_at_once)
+{
+	ASSERT_TRUE(is_shortened(self));
+	set_txqueuelen("pa0", 300);
+	EXPECT_EQ(300, slots(self->fd));
+	EXPECT_TRUE(is_shortened(self));
+	set_txqueuelen("pa0", 20);
+	EXPECT_EQ(20, slots(self->fd));
+	keep_busy(self);
+	EXPECT_EQ(20, slots(self->fd));
+	EXPECT_EQ(0, statistic("pa0", "tx_dropped"));
+}
+
+TEST_F(sized, detached_ring_gets_its_size_back)
+{
+	ASSERT_TRUE(is_shortened(self));
+	tun_set_queue(self->fd, false);
+	EXPECT_EQ(SHORT, slots(self->fd));
+	EXPECT_EQ(0, set_patterns("\n"));
+	EXPECT_EQ(LONG, slots(self->fd));
+	tun_set_queue(self->fd, true);
+	EXPECT_EQ(LONG, slots(self->fd));
+}
+
+/* As one that is read() is: the kernel's own consumer leaves no word of what it needs. */
+TEST_F(sized, ring_without_our_consumer_gets_its_size_back)
+{
+	ASSERT_TRUE(is_shortened(self));
+	EXPECT_TRUE(WAIT_UNTIL(slots(self->fd) == LONG));
+}
+
+TEST(device_of_an_opener_with_the_flag_is_not_resized)
+{
+	FIXTURE_DATA(sized) self = {};
+
+	enter_namespaces();
+	ASSERT_EQ(0, set_patterns("pb*"));
+	self.fd = tun_create("pa0", IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE, LONG);
+	sender_open(&self.sender, "pa0");
+	keep_busy(&self);
+	EXPECT_EQ(LONG, slots(self.fd));
+	sender_close(&self.sender);
+	ASSERT_EQ(0, set_patterns("\n"));
+}
+
+/* A device whose opener has set the flag is the opener's. */
+TEST(device_of_an_opener_with_the_flag_is_not_released)
+{
+	struct sender sender;
+
+	enter_namespaces();
+	ASSERT_EQ(0, set_patterns("pa*"));
+	ASSERT_EQ(0, set_stall_timeout("20"));
+	tun_create("pb0", IFF_TAP | IFF_NO_PI | IFF_BACKPRESSURE, SIZE);
+	sender_open(&sender, "pb0");
+	send_frames(&sender, 0, SIZE);
+	wait_for_scans();
+	EXPECT_TRUE(has_flag("pb0"));
+	EXPECT_TRUE(is_stopped("pb0", 0));
+	sender_close(&sender);
+	ASSERT_EQ(0, set_patterns("\n"));
+	ASSERT_EQ(0, set_stall_timeout("500"));
+}
+
+TEST(bad_stall_timeout_is_rejected_and_the_old_one_stays)
+{
+	static const char *const bad[] = { "3600001", "-1", "x", "1.5", "\n" };
+
+	ASSERT_EQ(0, set_stall_timeout("3600000\n"));
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(EINVAL, set_stall_timeout(bad[i]))
+			TH_LOG("'%s'", bad[i]);
+	}
+	EXPECT_STREQ("3600000\n", parameter("stall_timeout"));
+	ASSERT_EQ(0, set_stall_timeout("500"));
+	EXPECT_STREQ("500\n", parameter("stall_timeout"));
 }
 
 TEST_HARNESS_MAIN

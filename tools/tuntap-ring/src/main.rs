@@ -4,6 +4,7 @@
 
 mod modules;
 mod placeholders;
+mod qdisc;
 mod run;
 mod status;
 mod switch;
@@ -40,22 +41,28 @@ enum Command {
                             tuntap-ring live-patches the in-kernel vhost_net, which stays loaded until \
                             'tuntap-ring off'. On a kernel without live patching it loads a rebuilt vhost_net, for \
                             which no virtual machine may be running.\n\n\
-                            Warning: with backpressure a guest that does not read blocks its senders, and one that \
-                            also sends can stop all ping replies and TCP resets of its host. A small limit of the \
-                            qdisc prevents that: tc qdisc replace dev tap0 root pfifo limit 50"
+                            Devices with the qdisc noqueue, in which no packet can wait, get the default qdisc, \
+                            until 'tuntap-ring off'. libvirt gives its taps noqueue.\n\n\
+                            A guest that does not read holds its senders for half a second (the parameter \
+                            stall_timeout= of tuntap_ring); then its device drops packets until the guest reads. \
+                            Devices whose program set IFF_BACKPRESSURE by itself are not covered."
     )]
     On {
         /// Shell patterns of device names, such as 'vnet*'
         #[arg(value_name = "PATTERN")]
         patterns: Vec<String>,
+        /// Do not return, and give each later device with noqueue a qdisc, as libvirt's need
+        #[arg(long)]
+        follow: bool,
     },
     /// Take backpressure away again, under running virtual machines
     Off,
     /// Show the consumer, and each device of every network namespace
     #[command(
         after_help = "FLAG is who has set IFF_BACKPRESSURE: policy (the name matches a pattern of 'tuntap-ring \
-                            on'), opener (the program itself) or none. STOPPED is the time since a stopped queue has \
-                            sent a packet. The first DROPS column counts drops at the device, the second drops in \
+                            on'), opener (the program itself), released (cleared, as the consumer does not read) or \
+                            none. STOPPED is the time since a stopped queue has sent a packet. SLOTS is the length of \
+                            the shortest ring. The first DROPS column counts drops at the device, the second drops in \
                             the qdisc. NOTE is the reason why backpressure has no effect."
     )]
     Status {
@@ -77,7 +84,7 @@ enum Command {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::On { patterns } => {
+        Command::On { patterns, follow } => {
             let patterns = if patterns.is_empty() {
                 let configured = switch::configured(Path::new(CONFIGURATION))?;
                 let patterns = configured.unwrap_or_else(|| vec!["*".to_owned()]);
@@ -89,7 +96,8 @@ fn execute(command: Command) -> Result<()> {
             } else {
                 patterns
             };
-            switch::on(&patterns)
+            switch::on(&patterns)?;
+            if follow { qdisc::follow() } else { Ok(()) }
         }
         Command::Off => switch::off(),
         Command::Status { json } => {

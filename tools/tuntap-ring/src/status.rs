@@ -7,25 +7,27 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::modules;
-use crate::switch::{self, LIVEPATCH, MODULE, PATTERNS, REBUILT};
+use crate::switch::{self, MODULE, PATTERNS, REBUILT};
 
 /// A device of tun, as the module sees it.
 pub struct Seen {
-    namespace: u64,
+    /// The inode of its network namespace.
+    pub namespace: u64,
     index: u64,
-    name: String,
-    /// `policy`, `opener` or `none`.
+    pub name: String,
+    /// `policy`, `opener`, `released` or `none`.
     pub flag: String,
     queues: u64,
     stopped: u64,
     stopped_ms: u64,
+    slots: u64,
 }
 
 /// The devices of tun in all network namespaces; none without the module.
@@ -55,7 +57,17 @@ pub fn devices() -> Result<Vec<Seen>> {
 
 fn parse(line: &str) -> Option<Seen> {
     let words: Vec<_> = line.split(' ').collect();
-    let &[namespace, index, name, flag, queues, stopped, stopped_ms] = words.as_slice() else {
+    let &[
+        namespace,
+        index,
+        name,
+        flag,
+        queues,
+        stopped,
+        stopped_ms,
+        slots,
+    ] = words.as_slice()
+    else {
         return None;
     };
     Some(Seen {
@@ -66,6 +78,7 @@ fn parse(line: &str) -> Option<Seen> {
         queues: queues.parse().ok()?,
         stopped: stopped.parse().ok()?,
         stopped_ms: stopped_ms.parse().ok()?,
+        slots: slots.parse().ok()?,
     })
 }
 
@@ -154,13 +167,13 @@ fn openers() -> BTreeMap<String, Vec<Program>> {
 }
 
 /// A network namespace: by what it is called, and by which file it is entered.
-struct Namespace {
+pub struct Namespace {
     name: String,
     file: PathBuf,
 }
 
 /// All network namespaces that have a process or a name, by their inodes. That of this program has no name.
-fn namespaces() -> BTreeMap<u64, Namespace> {
+pub fn namespaces() -> BTreeMap<u64, Namespace> {
     let mut namespaces = BTreeMap::new();
     let own = inode(Path::new("/proc/self/ns/net"));
     let named = entries(Path::new("/run/netns")).map(|file| {
@@ -198,6 +211,24 @@ fn inode(file: &Path) -> Option<u64> {
 impl Namespace {
     /// What a command of iproute2 prints in it, as JSON.
     fn ask(&self, command: &[&str]) -> Result<Value> {
+        let output = self.output(command)?;
+        // An empty list is printed as nothing.
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Array(Vec::new())))
+    }
+
+    /// Runs a command of iproute2 in it.
+    pub fn run(&self, command: &[&str]) -> Result<()> {
+        let output = self.output(command)?;
+        ensure!(
+            output.status.success(),
+            "{}: {}",
+            command.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
+    }
+
+    fn output(&self, command: &[&str]) -> Result<Output> {
         let mut whole = Command::new(command[0]);
         if !self.name.is_empty() {
             whole = Command::new("nsenter");
@@ -205,13 +236,34 @@ impl Namespace {
                 .arg(format!("--net={}", self.file.display()))
                 .arg(command[0]);
         }
-        let output = whole
+        whole
             .args(&command[1..])
             .output()
-            .with_context(|| format!("cannot run {} (cure: install iproute2)", command[0]))?;
-        // An empty list is printed as nothing.
-        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Array(Vec::new())))
+            .with_context(|| format!("cannot run {} (cure: install iproute2)", command[0]))
     }
+}
+
+/// The qdisc at the root of a device.
+pub struct RootQdisc {
+    pub device: String,
+    pub kind: String,
+    pub handle: String,
+    /// How many packets wait in it.
+    pub packets: u64,
+}
+
+/// The root qdiscs of the devices of a network namespace.
+pub fn root_qdiscs(namespace: &Namespace) -> Result<Vec<RootQdisc>> {
+    let qdiscs = namespace.ask(&["tc", "-json", "-statistics", "qdisc", "show"])?;
+    Ok(each(&qdiscs)
+        .filter(|qdisc| qdisc.get("root").is_some())
+        .map(|qdisc| RootQdisc {
+            device: text(qdisc, "/dev").to_owned(),
+            kind: text(qdisc, "/kind").to_owned(),
+            handle: text(qdisc, "/handle").to_owned(),
+            packets: number(qdisc, "/qlen"),
+        })
+        .collect())
 }
 
 /// A device, as it is shown.
@@ -222,10 +274,12 @@ pub struct Device {
     kind: String,
     programs: Vec<Program>,
     queues: u64,
-    /// `policy`, `opener`, `none`; `unknown` without the module.
+    /// `policy`, `opener`, `released`, `none`; `unknown` without the module.
     flag: String,
     stopped: u64,
     stopped_ms: u64,
+    /// Slots of the smallest ring.
+    slots: u64,
     dropped_by_device: u64,
     dropped_by_qdisc: u64,
     qdisc: String,
@@ -275,13 +329,21 @@ impl Status {
             }
         }
         for device in &mut devices {
-            device.reason = reason(device, consumer);
+            device.reason = reason(device);
         }
         Ok(Self {
             consumer,
             patterns,
             devices,
         })
+    }
+
+    /// Returns a line for each device whose flag has no effect.
+    pub fn without_effect(&self) -> impl Iterator<Item = String> {
+        self.devices
+            .iter()
+            .filter(|device| device.flag == "policy" && !device.reason.is_empty())
+            .map(|device| format!("{}: no effect: {}", device.full_name(), device.reason))
     }
 
     /// As a table that fits a screen.
@@ -291,7 +353,7 @@ impl Status {
             match self.consumer {
                 "live-patched" => "tuntap_ring, by a live patch of vhost_net",
                 "rebuilt" => "tuntap_ring, by the rebuilt vhost_net",
-                _ if modules::is_loaded(LIVEPATCH) => "in transition: see tuntap-ring on",
+                _ if switch::is_in_transition() => "in transition: see tuntap-ring on",
                 _ => "vhost_net's own (tuntap-ring on changes that)",
             },
             if self.patterns.is_empty() {
@@ -305,7 +367,8 @@ impl Status {
             return text;
         }
         let head = [
-            "DEVICE", "QUEUES", "FLAG", "STOPPED", "DROPS", "QDISC", "DROPS", "PROGRAM", "NOTE",
+            "DEVICE", "QUEUES", "FLAG", "STOPPED", "SLOTS", "DROPS", "QDISC", "DROPS", "PROGRAM",
+            "NOTE",
         ];
         let mut rows = vec![head.map(str::to_owned)];
         rows.extend(self.devices.iter().map(Device::row));
@@ -331,12 +394,16 @@ impl Status {
 }
 
 impl Device {
-    fn row(&self) -> [String; 9] {
-        let name = if self.namespace.is_empty() {
+    /// Returns the name, after that of its network namespace if that is another one.
+    fn full_name(&self) -> String {
+        if self.namespace.is_empty() {
             self.name.clone()
         } else {
             format!("{}:{}", self.namespace, self.name)
-        };
+        }
+    }
+
+    fn row(&self) -> [String; 10] {
         let stopped = match self.stopped {
             0 => "-".to_owned(),
             1 if self.queues == 1 => duration(self.stopped_ms),
@@ -348,10 +415,11 @@ impl Device {
             [one, more @ ..] => format!("{one} and {}", more.len()),
         };
         [
-            name,
+            self.full_name(),
             self.queues.to_string(),
             self.flag.clone(),
             stopped,
+            self.slots.to_string(),
             self.dropped_by_device.to_string(),
             self.qdisc.clone(),
             self.dropped_by_qdisc.to_string(),
@@ -420,6 +488,7 @@ fn device(
         },
         stopped: seen.map_or(0, |seen| seen.stopped),
         stopped_ms: seen.map_or(0, |seen| seen.stopped_ms),
+        slots: seen.map_or_else(|| number(link, "/txqlen"), |seen| seen.slots),
         dropped_by_device: number(link, "/stats64/tx/dropped"),
         dropped_by_qdisc: root.map_or(0, |root| number(root, "/drops")),
         qdisc: root
@@ -430,13 +499,13 @@ fn device(
 }
 
 /// Why backpressure has no effect on a device.
-fn reason(device: &Device, consumer: &str) -> String {
+fn reason(device: &Device) -> String {
     let reason = match (device.kind.as_str(), device.flag.as_str()) {
         ("macvtap" | "ipvtap", _) => "macvtap and ipvtap know no backpressure",
         (_, "unknown") => "tuntap_ring is not loaded",
         (_, "none") => "no pattern matches",
-        _ if device.qdisc == "noqueue" => "noqueue: give it a qdisc, such as fq_codel",
-        _ if consumer == "none" => "vhost_net's own consumer",
+        (_, "released") => "consumer stalled; drops until it reads",
+        _ if device.qdisc == "noqueue" => "noqueue: tuntap-ring on gives it a qdisc",
         _ => "",
     };
     reason.to_owned()
@@ -448,15 +517,34 @@ mod tests {
 
     #[test]
     fn device_lines_are_read() {
-        let seen = parse("4026531840 3 tap0 policy 4 1 1500").unwrap();
+        let seen = parse("4026531840 3 tap0 policy 4 1 1500 64").unwrap();
         assert_eq!(
             (seen.namespace, seen.index, seen.name.as_str()),
             (4_026_531_840, 3, "tap0")
         );
         assert_eq!((seen.flag.as_str(), seen.queues), ("policy", 4));
-        assert_eq!((seen.stopped, seen.stopped_ms), (1, 1500));
-        assert!(parse("4026531840 3 tap0 policy 4 1").is_none());
-        assert!(parse("x 3 tap0 policy 4 1 0").is_none());
+        assert_eq!((seen.stopped, seen.stopped_ms, seen.slots), (1, 1500, 64));
+        assert!(parse("4026531840 3 tap0 policy 4 1 1500").is_none());
+        assert!(parse("x 3 tap0 policy 4 1 0 64").is_none());
+    }
+
+    #[test]
+    fn devices_without_effect_are_named() {
+        let with_reason = |flag, reason: &str| Device {
+            reason: reason.to_owned(),
+            ..shown("tap", flag, "noqueue")
+        };
+        let status = Status {
+            consumer: "live-patched",
+            patterns: Vec::new(),
+            devices: vec![
+                with_reason("policy", "noqueue"),
+                with_reason("policy", ""),
+                with_reason("none", "no pattern matches"),
+            ],
+        };
+        let lines: Vec<_> = status.without_effect().collect();
+        assert_eq!(lines, ["tap0: no effect: noqueue"]);
     }
 
     #[test]
@@ -476,6 +564,7 @@ mod tests {
             flag: flag.to_owned(),
             stopped: 0,
             stopped_ms: 0,
+            slots: 500,
             dropped_by_device: 0,
             dropped_by_qdisc: 0,
             qdisc: qdisc.to_owned(),
@@ -485,13 +574,11 @@ mod tests {
 
     #[test]
     fn reasons_name_what_is_in_the_way() {
-        assert_eq!(
-            reason(&shown("tap", "policy", "fq_codel"), "live-patched"),
-            ""
-        );
-        assert!(reason(&shown("tap", "policy", "noqueue"), "live-patched").contains("noqueue"));
-        assert!(reason(&shown("tap", "none", "fq_codel"), "live-patched").contains("no pattern"));
-        assert!(reason(&shown("macvtap", "none", "fq_codel"), "live-patched").contains("macvtap"));
-        assert!(reason(&shown("tun", "opener", "fq_codel"), "none").contains("own"));
+        let reason_of = |kind, flag, qdisc| reason(&shown(kind, flag, qdisc));
+        assert_eq!(reason_of("tap", "policy", "fq_codel"), "");
+        assert_eq!(reason_of("tun", "opener", "fq_codel"), "");
+        assert!(reason_of("tap", "policy", "noqueue").contains("noqueue"));
+        assert!(reason_of("tap", "none", "fq_codel").contains("no pattern"));
+        assert!(reason_of("macvtap", "none", "fq_codel").contains("macvtap"));
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::modules;
-use crate::status;
+use crate::qdisc;
+use crate::status::{self, Status};
 
 pub const MODULE: &str = "tuntap_ring";
 /// The live patch of the kernel's own `vhost_net`, and its state.
@@ -61,16 +62,25 @@ pub fn on(patterns: &[String]) -> Result<()> {
             let _ = undo();
         }
     })?;
-    let devices = status::devices()?;
-    let count = devices
-        .iter()
-        .filter(|device| device.flag != "none")
-        .count();
-    println!(
-        "on: {}; {count} of {} tun and tap devices have backpressure; {consumer}",
-        patterns.join(" "),
-        devices.len()
+    // Without debugfs they cannot be seen, and without iproute2 not the rest, which is no reason to fail.
+    let devices = status::devices().map_or_else(
+        |err| format!("{err:#}"),
+        |devices| {
+            let flagged = devices.iter().filter(|device| device.flag != "none");
+            format!(
+                "{} of {} tun and tap devices have backpressure",
+                flagged.count(),
+                devices.len()
+            )
+        },
     );
+    println!("on: {}; {devices}; {consumer}", patterns.join(" "));
+    qdisc::adjust_and_print();
+    if let Ok(status) = Status::read() {
+        for line in status.without_effect() {
+            println!("{line}");
+        }
+    }
     Ok(())
 }
 
@@ -87,18 +97,9 @@ pub fn off() -> Result<()> {
 
 fn undo() -> Result<()> {
     write_patterns("")?;
+    qdisc::adjust_and_print();
     if modules::is_loaded(LIVEPATCH) {
-        fs::write(Path::new(LIVEPATCH_STATE).join("enabled"), "0")
-            .or_else(|err| {
-                if state("enabled").is_none() {
-                    Ok(())
-                } else {
-                    Err(err)
-                }
-            })
-            .context("cannot disable the live patch")?;
-        wait_for_transition();
-        modules::remove(LIVEPATCH)?;
+        remove_patch()?;
     }
     if modules::is_loaded(REBUILT) {
         ensure_unused(REBUILT)?;
@@ -106,6 +107,22 @@ fn undo() -> Result<()> {
         modules::load(KERNELS_OWN)?;
     }
     modules::remove(MODULE).context("tuntap_ring stays loaded, without effect")
+}
+
+/// Disables and removes the live patch, which may be disabled already.
+fn remove_patch() -> Result<()> {
+    if state("enabled") == Some(1) {
+        fs::write(Path::new(LIVEPATCH_STATE).join("enabled"), "0")
+            .context("cannot disable the live patch")?;
+    }
+    wait_for_transition();
+    // The kernel gives up the module a moment after the transition.
+    let end = Instant::now() + PATIENCE;
+    while let Err(err) = modules::remove(LIVEPATCH) {
+        ensure!(Instant::now() < end, err);
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn write_patterns(list: &str) -> Result<()> {
@@ -120,12 +137,12 @@ fn write_patterns(list: &str) -> Result<()> {
 
 /// Has vhost-net call `tuntap_ring`, and returns a description of the consumer.
 fn consume() -> Result<&'static str> {
+    if modules::is_loaded(LIVEPATCH) && state("enabled") != Some(1) {
+        // Disabled by hand, by an interrupted `off`, or by a live patch that replaces all others.
+        remove_patch()?;
+    }
     if modules::is_loaded(LIVEPATCH) || modules::is_installed(LIVEPATCH) {
         modules::load(LIVEPATCH)?;
-        ensure!(
-            state("enabled") == Some(1),
-            "the live patch was disabled in /sys/kernel/livepatch (cure: tuntap-ring off, and again on)"
-        );
         wait_for_transition();
         return Ok("vhost_net is live-patched");
     }
@@ -165,6 +182,11 @@ fn ensure_unused(module: &str) -> Result<()> {
 fn state(name: &str) -> Option<u32> {
     let text = fs::read_to_string(Path::new(LIVEPATCH_STATE).join(name)).ok()?;
     text.trim().parse().ok()
+}
+
+/// Whether the live patch is being enabled or disabled.
+pub fn is_in_transition() -> bool {
+    state("transition") == Some(1)
 }
 
 /// Whether the live patch is enabled, and in effect for every task.

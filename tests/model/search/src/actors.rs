@@ -10,6 +10,7 @@
 
 use crate::{
     script::Breach,
+    size,
     world::{Actor, FREE, Holder, IDLE, MOST_SLOTS, State, after},
 };
 
@@ -37,10 +38,35 @@ pub(crate) enum Kind {
     ForceWake,
     /// `tun_queue_resize()` to any size up to this one.
     Resize(u8),
+    /// A scan gives the ring another number of slots, from 1 up to this one: `TunDevice::exchange()` of `src/device.rs`.
+    Fit(u8, Fits),
     /// tun's own `read()`: consumes one, as C does, and wakes by its own rules.
     Reader,
     /// Something that is not backpressure stops the queue.
     Stopper,
+    /// A scan finds the queue stopped for too long, and later that the consumer reads: `State::scan()` of
+    /// `src/backpressure.rs`. Here at any time, as the consumer may rest for any time.
+    Release(Order),
+}
+
+/// How a device is released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Clears the flag, then wakes the queue under both locks.
+    AsItIs,
+    /// The queue is woken without the locks.
+    WithoutLocks,
+    /// The queue is woken first.
+    WakeFirst,
+}
+
+/// Which array a ring gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fits {
+    /// As `size::fits()` decides.
+    AsItIs,
+    /// Also one that the entries fill, below a running queue.
+    Full,
 }
 
 /// What holds in the whole of a run.
@@ -55,6 +81,8 @@ pub(crate) struct Rules {
     pub(crate) running_changes: bool,
     /// Somebody takes the device away.
     pub(crate) device_changes: bool,
+    /// The flag is cleared and set.
+    pub(crate) flag_changes: bool,
     /// The count of freed slots is not followed beyond this.
     pub(crate) most_count: u8,
 }
@@ -74,7 +102,7 @@ impl Kind {
     pub(crate) fn choices(self) -> u8 {
         match self {
             Self::Sender | Self::TakeOver => 2,
-            Self::Resize(most) => most + 1,
+            Self::Resize(most) | Self::Fit(most, _) => most + 1,
             _ => 1,
         }
     }
@@ -84,7 +112,9 @@ impl Kind {
         match self {
             Self::Link => matches!(actor.step, 0 | 3),
             Self::TakeOver => matches!(actor.step, 0 | 4),
-            Self::Attach | Self::Detach | Self::Remove => matches!(actor.step, 0 | 2),
+            Self::Attach | Self::Detach | Self::Remove | Self::Release(_) => {
+                matches!(actor.step, 0 | 2)
+            }
             _ => actor.step == 0,
         }
     }
@@ -106,7 +136,9 @@ impl Kind {
             Self::Remove => remove(s, &mut actor),
             Self::ForceWake => force_wake(s),
             Self::Resize(_) => resize(s, &mut actor, choice),
+            Self::Fit(_, fits) => fit(s, choice, fits),
             Self::Reader => reader(s, &mut actor, holder, rules),
+            Self::Release(order) => release(s, &mut actor, order),
             Self::Stopper => {
                 if s.stopped[0] {
                     None
@@ -186,8 +218,18 @@ fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
             } else {
                 "finds the ring full, and drops"
             };
-            (if rules.running_changes { 3 } else { 4 }, text)
+            let asks_whether_running = if rules.running_changes { 3 } else { 4 };
+            (
+                if rules.flag_changes {
+                    8
+                } else {
+                    asks_whether_running
+                },
+                text,
+            )
         }
+        8 if !s.flag => (0, "sees no flag"),
+        8 => (if rules.running_changes { 3 } else { 4 }, "sees the flag"),
         3 => (
             if s.running { 4 } else { 0 },
             "asks whether the device runs",
@@ -367,6 +409,13 @@ fn resize(s: &mut State, actor: &mut Actor, size: u8) -> Option<&'static str> {
     if size == s.size || !both_free(s) {
         return None;
     }
+    exchange(s, size);
+    actor.step = 1;
+    Some("replaces the array")
+}
+
+/// `__ptr_ring_swap_queue()`.
+fn exchange(s: &mut State, size: u8) {
     let kept = after(s.next_in, s.next_out).min(size);
     s.slots = [FREE; MOST_SLOTS];
     for number in 0..kept {
@@ -378,8 +427,51 @@ fn resize(s: &mut State, actor: &mut Actor, size: u8) -> Option<&'static str> {
     (s.head, s.tail) = (0, 0);
     // As `__ptr_ring_set_size()` has it, of a batch that is 2 for rings of this size.
     s.batch = if size >= 4 { 2 } else { 1 };
-    actor.step = 1;
-    Some("replaces the array")
+}
+
+fn fit(s: &mut State, size: u8, fits: Fits) -> Option<&'static str> {
+    let queue = usize::from(s.queue_index);
+    let entries = usize::from(after(s.next_in, s.next_out));
+    let is_stopped = match fits {
+        Fits::AsItIs => s.stopped[queue],
+        Fits::Full => true,
+    };
+    if size == 0 || size == s.size || !both_free(s) {
+        return None;
+    }
+    if !size::fits(entries, usize::from(size), is_stopped) {
+        return None;
+    }
+    exchange(s, size);
+    s.count = 0;
+    if s.running && s.slots[usize::from(s.producer)] == FREE {
+        s.stopped[queue] = false;
+    }
+    Some("gives the ring another size")
+}
+
+fn release(s: &mut State, actor: &mut Actor, order: Order) -> Option<&'static str> {
+    let clears = u8::from(order == Order::WakeFirst);
+    let text = match actor.step {
+        // With a step that is blocked as long as it makes no sense.
+        0 if !s.stopped[usize::from(s.queue_index)] || !s.flag => return None,
+        2 => {
+            s.flag = true;
+            actor.step = 0;
+            return Some("sets the flag again");
+        }
+        step if step == clears => {
+            s.flag = false;
+            "clears the flag"
+        }
+        _ if order == Order::WithoutLocks => {
+            s.stopped[usize::from(s.queue_index)] = false;
+            "wakes the queue, without locks"
+        }
+        _ => force_wake(s)?,
+    };
+    actor.step += 1;
+    Some(text)
 }
 
 /// `tun_ring_consume()` with `__tun_wake_queue()`.

@@ -44,10 +44,17 @@ impl Config {
         (u16::from(size) * u16::from(self.wake_after) / 100) as u8
     }
 
+    /// Whether the device may be released.
+    fn releases(&self) -> bool {
+        self.actors
+            .iter()
+            .any(|kind| matches!(kind, Kind::Release(_)))
+    }
+
     fn rules(&self) -> Rules {
         let has = |kind| self.actors.contains(&kind);
         let largest = self.actors.iter().map(|kind| match *kind {
-            Kind::Resize(most) => most,
+            Kind::Resize(most) | Kind::Fit(most, _) => most,
             _ => self.size,
         });
         Rules {
@@ -57,6 +64,7 @@ impl Config {
                 .any(has),
             running_changes: has(Kind::Link),
             device_changes: has(Kind::Attach) || has(Kind::Remove),
+            flag_changes: self.releases(),
             // One more than any threshold.
             most_count: {
                 let largest = largest.max().unwrap_or(self.size).max(self.size);
@@ -82,6 +90,7 @@ impl Config {
                     state.owned = [false; 2];
                 }
                 state.layout_known = layout_known;
+                state.flag = self.backpressure;
                 state
             })
         })
@@ -289,7 +298,18 @@ impl Search<'_> {
             && s.owned[queue]
             && s.running
             && s.attached
-            && self.config.backpressure;
+            && s.flag;
+        // However long the consumer rests, and whatever is in the ring.
+        let blocked = self.config.releases()
+            && actors::at_rest(s, &self.config.actors)
+            && !s.flag
+            && s.stopped[queue];
+        if blocked {
+            return Err(Breach::new(
+                "release",
+                "the device was released, and the queue stays stopped",
+            ));
+        }
         if stalled {
             return Err(Breach::new(
                 "liveness",
@@ -531,7 +551,7 @@ impl Search<'_> {
                 s.layout_known |= s.attached && s.owned[usize::from(s.queue_index)];
                 0
             }
-            Access::Backpressure => u8::from(self.config.backpressure),
+            Access::Backpressure => u8::from(s.flag),
             Access::Running => u8::from(s.running),
             Access::Owns => u8::from(s.owned[usize::from(s.queue_index)]),
             Access::Queue => s.queue_index,

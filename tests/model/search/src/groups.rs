@@ -2,7 +2,11 @@
 
 //! What is searched: groups of runs that have their actors in common.
 
-use crate::{actors::Kind, explore::Config, world::MOST_SLOTS};
+use crate::{
+    actors::{Fits, Kind, Order},
+    explore::Config,
+    world::MOST_SLOTS,
+};
 use std::ops::RangeInclusive;
 
 /// A number of entries to call for.
@@ -28,6 +32,8 @@ pub(crate) struct Group {
     looks: u8,
     /// For how many entries the consumer calls, beside 1 and as many as there are slots.
     asks: &'static [Ask],
+    /// The property that a mistake of the actors breaks.
+    pub(crate) breaks: Option<&'static str>,
 }
 
 /// A group of one sender that loses nothing, and nobody else.
@@ -44,6 +50,7 @@ const PLAIN: Group = Group {
     // In rings as small as these a mark at each slot.
     looks: 8,
     asks: &[Ask::Zero, Ask::Two, Ask::More],
+    breaks: None,
 };
 
 /// Every group.
@@ -154,6 +161,90 @@ pub(crate) const GROUPS: &[Group] = &[
         batches: &[2],
         actors: &[Kind::Sender, Kind::Resize(6)],
         drops_allowed: true,
+        ..PLAIN
+    },
+    Group {
+        name: "fit",
+        about: "a scan gives the ring any size from 1 to 6 that fits; nothing is lost",
+        sizes: 1..=6,
+        batches: &[2],
+        actors: &[Kind::Sender, Kind::Fit(6, Fits::AsItIs)],
+        ..PLAIN
+    },
+    Group {
+        name: "fit-two-senders",
+        about: "the same, below two senders",
+        sizes: 1..=4,
+        batches: &[2],
+        actors: &[Kind::Sender, Kind::Sender, Kind::Fit(4, Fits::AsItIs)],
+        drops_allowed: true,
+        asks: &[],
+        ..PLAIN
+    },
+    Group {
+        name: "fit-release",
+        about: "the same, and the device is released at any time",
+        sizes: 1..=4,
+        batches: &[2],
+        actors: &[
+            Kind::Sender,
+            Kind::Release(Order::AsItIs),
+            Kind::Fit(4, Fits::AsItIs),
+        ],
+        drops_allowed: true,
+        asks: &[],
+        ..PLAIN
+    },
+    Group {
+        name: "fit+full",
+        about: "a scan that gives a ring a size that its entries fill, below a running queue",
+        sizes: 1..=4,
+        batches: &[2],
+        actors: &[Kind::Sender, Kind::Fit(4, Fits::Full)],
+        asks: &[],
+        breaks: Some("no-drop"),
+        ..PLAIN
+    },
+    Group {
+        name: "release",
+        about: "the consumer rests for any time; the device is released, and has the flag again later",
+        actors: &[Kind::Sender, Kind::Release(Order::AsItIs)],
+        drops_allowed: true,
+        asks: &[Ask::Two],
+        sizes: 0..=8,
+        ..PLAIN
+    },
+    Group {
+        name: "release-two-senders",
+        about: "the same, below two senders",
+        actors: &[Kind::Sender, Kind::Sender, Kind::Release(Order::AsItIs)],
+        drops_allowed: true,
+        asks: &[],
+        sizes: 0..=4,
+        ..PLAIN
+    },
+    Group {
+        name: "release+no-lock",
+        about: "a release that wakes the queue without the locks",
+        actors: &[
+            Kind::Sender,
+            Kind::Sender,
+            Kind::Release(Order::WithoutLocks),
+        ],
+        drops_allowed: true,
+        asks: &[],
+        sizes: 0..=4,
+        breaks: Some("release"),
+        ..PLAIN
+    },
+    Group {
+        name: "release+wake-first",
+        about: "a release that wakes the queue before it clears the flag",
+        actors: &[Kind::Sender, Kind::Release(Order::WakeFirst)],
+        drops_allowed: true,
+        asks: &[],
+        sizes: 0..=4,
+        breaks: Some("release"),
         ..PLAIN
     },
     Group {

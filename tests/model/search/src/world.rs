@@ -90,6 +90,8 @@ pub(crate) struct State {
     pub(crate) producer_lock: Holder,
     /// `tfile->tun` is not NULL.
     pub(crate) attached: bool,
+    /// The device has `IFF_BACKPRESSURE`.
+    pub(crate) flag: bool,
     /// The driver's layout was compared, and matches.
     pub(crate) layout_known: bool,
     /// The device has been freed.
@@ -123,6 +125,7 @@ impl State {
             consumer_lock: Holder::Nobody,
             producer_lock: Holder::Nobody,
             attached: true,
+            flag: true,
             layout_known: true,
             gone: false,
             running: true,
@@ -252,7 +255,7 @@ impl fmt::Display for State {
         }
         write!(
             f,
-            " ] tail {} producer {} count {}{}{}{}{}{}{}",
+            " ] tail {} producer {} count {}{}{}{}{}{}{}{}",
             self.tail,
             self.producer,
             self.count,
@@ -261,6 +264,7 @@ impl fmt::Display for State {
             flag(!self.running, " down"),
             flag(self.closed, " closed"),
             flag(!self.attached, " without device"),
+            flag(!self.flag, " without the flag"),
             flag(!self.layout_known, " of unknown layout"),
         )
     }
