@@ -123,6 +123,10 @@ pub struct ReceiveArgs {
     #[arg(long)]
     pub no_drain: bool,
 
+    /// Answer ICMP echo requests
+    #[arg(long)]
+    pub answer_pings: bool,
+
     /// Take commands from standard input, and answer each on standard output
     #[arg(long)]
     pub control: bool,
@@ -147,9 +151,13 @@ pub struct DriverArgs {
     #[arg(long, value_name = "PATH", default_value = "/dev/vhost-net")]
     pub vhost: PathBuf,
 
-    /// Entries of each virtqueue: a power of two up to 1024
+    /// Virtqueue entries: a power of two up to 1024
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
     pub ring_size: u16,
+
+    /// How long vhost polls an empty queue before it sleeps
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    pub busy_poll: u32,
 
     /// Frames to move per queue and round
     #[arg(long, value_name = "N", default_value_t = 64,

@@ -149,7 +149,7 @@ impl Side {
         if args.offloads {
             set_offloads(&tap.queues[0])?;
         }
-        let mut pair = QueuePair::open(&args.driver.vhost, ram, args.driver.ring_size)?;
+        let mut pair = QueuePair::open(&args.driver, ram)?;
         let buffers = Buffers::new(ram, args.driver.ring_size, buffer_len(args), pair.mergeable)?;
         buffers.post(&mut pair.rx)?;
         Ok(Self { tap, pair, buffers })

@@ -93,6 +93,30 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     array(bytes, at).map(u16::from_be_bytes)
 }
 
+/// Makes the echo reply of a frame that is an ICMP echo request over IPv4; returns whether it is one.
+pub fn echo_reply(frame: &mut [u8]) -> bool {
+    // Without options and fragments.
+    let is_plain = array(frame, 12) == Some(ETH_P_IP)
+        && frame.get(ETH_LEN) == Some(&0x45)
+        && be16(frame, ETH_LEN + 6).is_some_and(|fragment| fragment & 0x3fff == 0);
+    let icmp = ETH_LEN + IPV4_LEN;
+    if !is_plain
+        || frame.get(ETH_LEN + 9) != Some(&1)
+        || array(frame, icmp) != Some([8, 0])
+        || frame.len() < icmp + 8
+    {
+        return false;
+    }
+    let (macs, rest) = frame.split_at_mut(12);
+    macs.rotate_left(6);
+    // The checksum of the IP header is the same for swapped addresses.
+    rest[2 + 12..2 + 20].rotate_left(4);
+    frame[icmp..icmp + 4].fill(0);
+    let checksum = fold(sum(&frame[icmp..]));
+    frame[icmp + 2..icmp + 4].copy_from_slice(&checksum.to_be_bytes());
+    true
+}
+
 /// Reads an Ethernet frame of `len` bytes, of which `head` holds the first [`PARSE_LEN`] (or all,
 /// when it is shorter). Anything that is not a whole numbered packet gives `None`.
 pub fn parse(head: &[u8], len: usize) -> Option<Numbered> {
@@ -262,6 +286,28 @@ mod tests {
         assert!(read(&frame).is_some());
         frame.extend([0; 30]);
         assert!(read(&frame).is_some());
+    }
+
+    #[test]
+    fn answers_a_ping_and_no_other_frame() {
+        let mut ping = built(64);
+        assert!(!echo_reply(&mut ping));
+        ping[ETH_LEN + 9] = 1;
+        let icmp = ETH_LEN + IPV4_LEN;
+        ping[icmp..icmp + 4].copy_from_slice(&[8, 0, 0, 0]);
+        let request = ping.clone();
+        assert!(echo_reply(&mut ping));
+        assert_eq!(&ping[..6], &request[6..12], "the new destination");
+        assert_eq!(&ping[6..12], &request[..6], "the new source");
+        assert_eq!(&ping[ETH_LEN + 12..ETH_LEN + 16], &[10, 99, 0, 2]);
+        assert_eq!(&ping[ETH_LEN + 16..icmp], &[10, 99, 0, 1]);
+        assert_eq!(&ping[icmp..icmp + 2], &[0, 0], "an echo reply");
+        assert_eq!(fold(sum(&ping[icmp..])), 0);
+        assert_eq!(&ping[icmp + 4..], &request[icmp + 4..]);
+        assert!(!echo_reply(&mut ping), "a reply");
+        for len in 0..icmp + 8 {
+            assert!(!echo_reply(&mut request[..len].to_vec()), "cut to {len}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! checks their frames and hands the buffers out again; only when a round finds nothing does it
 //! ask vhost for signals and sleep.
 
-use std::io::{self, BufReader, IsTerminal, Stdout};
+use std::io::{self, BufReader, IsTerminal, Stdout, Write};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::thread;
@@ -18,7 +18,7 @@ use vm_memory::GuestAddress;
 use crate::cli::ReceiveArgs;
 use crate::control::{Command, Control};
 use crate::memory::{BUFFER_LEN, GuestRam, PAGE, buffers_memory};
-use crate::packet::{PARSE_LEN, parse};
+use crate::packet::{PARSE_LEN, echo_reply, parse};
 use crate::report::{self, End, Received, rate};
 use crate::sequence::{Source, Tracker, Verdict};
 use crate::sys::{Stop, sleep_exactly};
@@ -143,12 +143,14 @@ struct Queue {
     file: usize,
     /// Whether it does.
     on: bool,
+    /// The answers to the pings of a round, with their virtio-net headers; none are made without the option.
+    answers: Option<Vec<Vec<u8>>>,
 }
 
 impl Queue {
     /// Sets up a vhost device and posts all buffers to it.
     fn new(args: &ReceiveArgs, ram: &Rc<GuestRam>, file: usize) -> Result<Self> {
-        let pair = QueuePair::open(&args.driver.vhost, ram, args.driver.ring_size)?;
+        let pair = QueuePair::open(&args.driver, ram)?;
         let size = u64::from(args.driver.ring_size) * u64::from(BUFFER_LEN);
         let mut queue = Self {
             ram: Rc::clone(ram),
@@ -157,6 +159,7 @@ impl Queue {
             frames: 0,
             file,
             on: false,
+            answers: args.answer_pings.then(Vec::new),
             pair,
         };
         for id in 0..args.driver.ring_size {
@@ -241,6 +244,15 @@ impl Queue {
         }
         self.frames += 1;
         counts.see(&bytes[VNET_HDR_LEN..], whole, Source::Virtqueue);
+        if let Some(answers) = &mut self.answers {
+            let mut frame = vec![0; len];
+            self.ram.read_bytes(buffer.0, &mut frame)?;
+            let (header, rest) = frame.split_at_mut(VNET_HDR_LEN);
+            if echo_reply(rest) {
+                header.fill(0);
+                answers.push(frame);
+            }
+        }
         Ok(())
     }
 }
@@ -298,6 +310,16 @@ impl Guest<'_> {
         let mut buffers = 0;
         for queue in &mut self.queues {
             buffers += u32::from(queue.serve(self.args.driver.batch, &mut self.counts)?);
+            for answer in queue
+                .answers
+                .iter_mut()
+                .flat_map(|answers| answers.drain(..))
+            {
+                self.tap
+                    .file(queue.file)?
+                    .write_all(&answer)
+                    .context("cannot answer a ping")?;
+            }
         }
         self.counts.came(before, now);
         if buffers > 0 && !delay.is_zero() {

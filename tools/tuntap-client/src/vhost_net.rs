@@ -4,26 +4,37 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use vhost::VhostBackend;
 use vhost::net::VhostNet;
 use vhost::vhost_kern::VhostKernBackend;
-use vhost::vhost_kern::vhost_binding::{VHOST_NET_SET_BACKEND, vhost_vring_file};
+use vhost::vhost_kern::vhost_binding::{
+    VHOST, VHOST_NET_SET_BACKEND, vhost_vring_file, vhost_vring_state,
+};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_iow_nr;
 
+use crate::cli::DriverArgs;
 use crate::memory::GuestRam;
 use crate::virtqueue::Virtqueue;
 
 /// The indices of the virtqueues in a vhost-net device.
 const RX: usize = 0;
 const TX: usize = 1;
+
+// The vhost crate lacks it.
+ioctl_iow_nr!(
+    VHOST_SET_VRING_BUSYLOOP_TIMEOUT,
+    VHOST,
+    0x23,
+    vhost_vring_state
+);
 
 /// An open vhost-net device. It is the vhost crate's `Net`, which knows one path only, for any
 /// path.
@@ -71,11 +82,29 @@ pub struct QueuePair {
 }
 
 impl QueuePair {
-    /// Opens the vhost device at `path` and gives it the memory and two virtqueues of `size`
-    /// entries, still without a backend.
-    pub fn open(path: &Path, ram: &Rc<GuestRam>, size: u16) -> Result<Self> {
+    /// Opens the vhost device and gives it the memory and two virtqueues, still without a backend.
+    pub fn open(args: &DriverArgs, ram: &Rc<GuestRam>) -> Result<Self> {
+        let path = &args.vhost;
         let file = tuntap_device::open(path, "modprobe vhost_net")?;
-        Self::set_up(file, ram, size).with_context(|| format!("cannot set up {}", path.display()))
+        Self::set_up(file, ram, args.ring_size)
+            .and_then(|pair| pair.busy_poll(args.busy_poll).map(|()| pair))
+            .with_context(|| format!("cannot set up {}", path.display()))
+    }
+
+    /// Lets vhost poll for so many microseconds before it sleeps; 0, the default of vhost, for none.
+    fn busy_poll(&self, microseconds: u32) -> Result<()> {
+        for index in [RX, TX] {
+            let timeout = vhost_vring_state {
+                index: index as u32,
+                num: microseconds,
+            };
+            // SAFETY: The ioctl reads one vhost_vring_state, which is what it is given.
+            let ret = unsafe {
+                ioctl_with_ref(&self.device, VHOST_SET_VRING_BUSYLOOP_TIMEOUT(), &timeout)
+            };
+            crate::sys::result(ret).context("VHOST_SET_VRING_BUSYLOOP_TIMEOUT")?;
+        }
+        Ok(())
     }
 
     fn set_up(file: File, ram: &Rc<GuestRam>, size: u16) -> Result<Self> {
