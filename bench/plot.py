@@ -218,3 +218,27 @@ def curve(path, panels, *, title, ylabel):
                 here.set_ylim(0, 1.05 * max(tops))
         axes[0].set_ylabel(ylabel)
         save(figure, path)
+
+
+def over_time(path, panels, *, title, ylabel, every):
+    """Steps over time, on a logarithmic scale.
+
+    PANELS maps the name of a panel to its runs: lists of values, EVERY seconds one.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, [axes] = new_figure(title, 1, len(panels), (2.4, 2.2), "row")
+        for here, (name, runs) in zip(axes, panels.items()):
+            for index, values in enumerate(runs):
+                here.step(
+                    [every * number for number in range(len(values))],
+                    values,
+                    where="post",
+                    color=COLOURS[index % len(COLOURS)],
+                    linewidth=1,
+                )
+            here.set_yscale("log", base=2)
+            here.yaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
+            here.yaxis.set_minor_locator(ticker.NullLocator())
+            here.set_xlabel(f"{name}\nseconds")
+        axes[0].set_ylabel(ylabel)
+        save(figure, path)

@@ -4,16 +4,16 @@
 A row of results is a dict with at least
 
     bed      where it was measured
-    ours     what of this project was measured
-    against  what was measured beside it, sample by sample in turn
-    ratio    the median, over the rounds, of ours divided by the other
+    measured the variant or consumer that the row is about
+    against  the one that it is compared with, sample by sample in turn
+    ratio    the median, over the rounds, of the first divided by the second
     low      and
     high     the ends of a 95 % confidence interval of that median
     samples  how many rounds
     goal     what the ratio is to reach, or None where there is no goal
 
 and, before the ratio, with the parameters of the cell that it is of. Figures that belong to a row, but
-do not say which it is, are named ours_*, against_*, or come later. Where lower is better the row has
+do not say which it is, are named measured_*, against_*, or come later. Where lower is better the row has
 the field better = "lower", and the goal is the most that the ratio may be, else the least.
 """
 
@@ -23,7 +23,7 @@ import random
 import statistics
 
 NATIVE = "user-mode Linux, native"  # a bed
-FIELDS = ("bed", "ours", "against", "ratio", "low", "high", "samples", "goal", "better")
+FIELDS = ("bed", "measured", "against", "ratio", "low", "high", "samples", "goal", "better")
 VERDICT = f"{'goal':>6} {'ratio':>6}  {'95 %':<12}"
 RESAMPLES = 400
 
@@ -41,11 +41,34 @@ def spread(values):
     return statistics.median(values), *interval(values, random.Random(1))
 
 
-def compare(ours, its):
+def compare(values, others):
     """The fields ratio, low, high and samples, of two lists of samples, round by round."""
-    ratios = [a / b for a, b in zip(ours, its, strict=True)]
+    ratios = [a / b for a, b in zip(values, others, strict=True)]
     ratio, low, high = spread(ratios)
     return {"ratio": ratio, "low": low, "high": high, "samples": len(ratios)}
+
+
+def percentile(values, share):
+    """Returns the value that so many of them are at or below; None of none."""
+    values = sorted(values)
+    return values[min(int(len(values) * share), len(values) - 1)] if values else None
+
+
+def lost_row(cell_fields, measured, samples):
+    """Returns a row of the goal that no packet is lost: a number of packets, and no ratio."""
+    lost = sum(sample["lost"] for sample in samples)
+    return {
+        **cell_fields,
+        "measure": "packets lost",
+        "measured": measured,
+        "against": "none",
+        "ratio": lost,
+        "low": lost,
+        "high": lost,
+        "samples": len(samples),
+        "goal": 0,
+        "better": "lower",
+    }
 
 
 def write(prefix, rows):
@@ -90,13 +113,23 @@ def table(lines):
         yield "  ".join([*(f"{text:<{width}}" for text, width in zip(cells, widths)), last])
 
 
+def ratios_table(rows, cell_fields):
+    """Yields the lines of the table of all ratios."""
+    columns = (*cell_fields, "measure", "measured", "against")
+    lines = [(*columns, "ratio", "95 %")]
+    for row in rows:
+        ends = f"{row['low']:.3f} to {row['high']:.3f}"
+        lines.append((*(row[column] for column in columns), f"{row['ratio']:.3f}", ends))
+    yield from table(lines)
+
+
 def cell(row):
     """The parameters of a row, in words."""
     names = list(row)
     return ", ".join(
         f"{name} {row[name]}"
         for name in names[: names.index("ratio")]
-        if name not in FIELDS and not name.startswith(("ours_", "against_"))
+        if name not in FIELDS and not name.startswith(("measured_", "against_"))
     )
 
 

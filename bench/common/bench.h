@@ -61,7 +61,7 @@ static inline int bench_consume_linux(const struct bench_queue *queue,
 	return taken;
 }
 
-static inline int bench_consume_ours(const struct bench_queue *queue,
+static inline int bench_consume_tuntap_ring(const struct bench_queue *queue,
 				     void **out, int n)
 {
 	return tun_ring_consume_batched(queue->file, out, n);

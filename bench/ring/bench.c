@@ -7,7 +7,7 @@
  *   plain   the kernel's inline ptr_ring_consume_batched(), no look at the queue
  *   linux   the same followed by tun_wake_queue(), as vhost_net of 7.3 does it
  *   seed    the seed's algorithm in C
- *   ours    tun_ring_consume_batched()
+ *   tuntap_ring    tun_ring_consume_batched()
  *
  * All samples are in debugfs, tuntap_ring_bench/samples: a line each of
  *
@@ -67,9 +67,9 @@ static inline int consume_seed(int n)
 	return seed_consume_batched(&seed, out, n);
 }
 
-static inline int consume_ours(int n)
+static inline int consume_tuntap_ring(int n)
 {
-	return bench_consume_ours(&tap.queues[0], out, n);
+	return bench_consume_tuntap_ring(&tap.queues[0], out, n);
 }
 
 /*
@@ -114,7 +114,7 @@ static noinline u64 find_one_##consumer(unsigned long count, int n)	\
 DEFINE_CONSUMER(plain)
 DEFINE_CONSUMER(linux)
 DEFINE_CONSUMER(seed)
-DEFINE_CONSUMER(ours)
+DEFINE_CONSUMER(tuntap_ring)
 
 #define CONSUMER(consumer)						\
 	{ #consumer, drain_##consumer, find_none_##consumer, find_one_##consumer }
@@ -128,7 +128,7 @@ static const struct {
 	CONSUMER(plain),
 	CONSUMER(linux),
 	CONSUMER(seed),
-	CONSUMER(ours),
+	CONSUMER(tuntap_ring),
 };
 
 /* From a ring that was filled by this CPU, as often as it takes. */

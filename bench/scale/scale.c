@@ -7,7 +7,7 @@
  *   some threads on another, meanwhile          is up, with IFF_BACKPRESSURE  -->
  *
  *   linux   ptr_ring_consume_batched() and tun_wake_queue(), as vhost_net of 7.3
- *   ours    tun_ring_consume_batched()
+ *   tuntap_ring    tun_ring_consume_batched()
  *
  * Each setting is measured as it is, and once more for each thing that may be what
  * makes it dearer, without that thing ("hot", "warm"), or with nothing else but
@@ -101,7 +101,7 @@ static noinline void drain_##consumer(const struct bench_queue *queues,		\
 }
 
 DEFINE_DRAIN(linux)
-DEFINE_DRAIN(ours)
+DEFINE_DRAIN(tuntap_ring)
 
 static const struct {
 	const char *name;
@@ -109,7 +109,7 @@ static const struct {
 		      unsigned long count, struct work *work);
 } consumers[] = {
 	{ "linux", drain_linux },
-	{ "ours", drain_ours },
+	{ "tuntap_ring", drain_tuntap_ring },
 };
 
 static unsigned long fill(const struct bench_queue *queues, int number, int chunk)
@@ -250,7 +250,7 @@ static int spread(void)
 	for (i = 0; i < tap.count; i++)
 		for (place = 0; place < i * 5 % (BASE_RING / LARGE_BATCH); place++) {
 			fill(&tap.queues[i], 1, LARGE_BATCH);
-			if (bench_consume_ours(&tap.queues[i], out, LARGE_BATCH) != LARGE_BATCH)
+			if (bench_consume_tuntap_ring(&tap.queues[i], out, LARGE_BATCH) != LARGE_BATCH)
 				return -EIO;
 		}
 	return 0;
