@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 ##@ To begin with
 
-demo: ## set everything up, and switch backpressure on and off during a flood (6 min; then 2 min)
+demo: ## set everything up, and switch backpressure on and off during a flood (8 min; then 2 min)
 	@demo/run
 
 test: ## set everything up, and run the most telling tests of each kind (6 min; 15 min the first time)
@@ -49,12 +49,12 @@ deb: ## Debian packages of the modules, DKMS and the tool, in build/deb/ (1 min;
 test-%: ## run one suite, whole, a folder below tests/:
 	@scripts/test $*
 
-torture: ## do to a device under traffic all that can be done, at random (SECONDS=60 SEED= CONSUMER=ours BED=guest)
+torture: ## do to a device under traffic all that can be done, at random (SECONDS=60 SEED= CONSUMER=tuntap_ring BED=guest)
 	@tests/torture/torture
 
 ##@ Measuring
 
-bench: ## run every benchmark, and end with one table of goals (18 min; BENCH=full 3 h)
+bench: ## run every benchmark, and end with one table of goals (28 min; BENCH=full 4 h)
 	@bench/run
 
 bench-%: bench/%/run ## run one benchmark, a folder below bench/:
