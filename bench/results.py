@@ -48,29 +48,6 @@ def compare(values, others):
     return {"ratio": ratio, "low": low, "high": high, "samples": len(ratios)}
 
 
-def percentile(values, share):
-    """Returns the value that so many of them are at or below; None of none."""
-    values = sorted(values)
-    return values[min(int(len(values) * share), len(values) - 1)] if values else None
-
-
-def lost_row(cell_fields, measured, samples):
-    """Returns a row of the goal that no packet is lost: a number of packets, and no ratio."""
-    lost = sum(sample["lost"] for sample in samples)
-    return {
-        **cell_fields,
-        "measure": "packets lost",
-        "measured": measured,
-        "against": "none",
-        "ratio": lost,
-        "low": lost,
-        "high": lost,
-        "samples": len(samples),
-        "goal": 0,
-        "better": "lower",
-    }
-
-
 def write(prefix, rows):
     """Writes PREFIX.json and PREFIX.csv."""
     rows = list(rows)
