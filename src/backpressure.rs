@@ -10,6 +10,7 @@
 use crate::{
     bindings,
     device::TunDevice,
+    hints,
     policy::{
         self,
         Change, //
@@ -79,11 +80,9 @@ impl Flagged {
             if let Some(slots) = done {
                 size.resized(slots);
                 stats::count_resized();
+            } else if wanted.is_some_and(|slots| slots < seen.slots) {
+                device.drain(queue);
             }
-            device.drain(
-                queue,
-                done.is_none() && wanted.is_some_and(|slots| slots < seen.slots),
-            );
         }
     }
 }
@@ -180,6 +179,10 @@ impl State {
         let sizes = self.autosize && elapsed >= SIZE_INTERVAL.into();
         if sizes {
             self.sized = now;
+        }
+        // A scan that sizes rings asks again for what it still needs.
+        if sizes || !self.autosize || self.flagged.is_empty() {
+            hints::end_drains();
         }
         for record in &mut self.flagged {
             // SAFETY: By the type invariants.

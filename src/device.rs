@@ -222,10 +222,10 @@ impl<'a> TunDevice<'a> {
         }
     }
 
-    /// Has the consumer of a queue empty the ring before it wakes the queue, or no longer.
-    pub(crate) fn drain(&self, queue: usize, drain: bool) {
+    /// Has the consumer of a queue empty the ring before it wakes the queue, until [`hints::end_drains`].
+    pub(crate) fn drain(&self, queue: usize) {
         if let Some(tfile) = self.file(queue) {
-            hints::of(tfile.as_ptr()).drain(drain);
+            hints::drain(tfile.as_ptr());
         }
     }
 
@@ -241,7 +241,6 @@ impl<'a> TunDevice<'a> {
             return Ok(());
         }
         for index in 0..self.queues() {
-            self.drain(index, false);
             if let Some(tfile) = self.file(index).filter(|&file| self.slots(file) != slots) {
                 self.exchange(tfile, Some(index), Slots::new(slots).ok_or(ENOMEM)?);
             }

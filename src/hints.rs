@@ -3,7 +3,7 @@
 //! What consumers leave behind for the scans, which size the rings by it, and what the scans ask of consumers.
 //!
 //! A table of fixed size, so that a consumer needs one load to see that it has nothing to leave. Files that share a
-//! place share their hints: what is left for one may be taken for the other.
+//! place share what they leave: it may be taken for another's. What a scan asks for names the file.
 
 use crate::access;
 use core::cell::UnsafeCell;
@@ -16,8 +16,9 @@ const PLACES: usize = 256;
 pub(crate) struct Hints {
     /// Whether the queue was woken since a call that found the ring empty.
     is_woken: UnsafeCell<bool>,
-    /// Whether the ring is to be emptied before a wake, so that a shorter array has room for its entries.
-    is_draining: UnsafeCell<bool>,
+    /// The address of the file whose ring is to be emptied before a wake, so that a shorter array has room for its
+    /// entries; or 0.
+    draining: UnsafeCell<usize>,
     wakes: UnsafeCell<u32>,
     starved: UnsafeCell<u32>,
 }
@@ -29,7 +30,7 @@ unsafe impl Sync for Hints {}
 static HINTS: [Hints; PLACES] = [const {
     Hints {
         is_woken: UnsafeCell::new(false),
-        is_draining: UnsafeCell::new(false),
+        draining: UnsafeCell::new(0),
         wakes: UnsafeCell::new(0),
         starved: UnsafeCell::new(0),
     }
@@ -45,21 +46,30 @@ pub(crate) fn of<T>(file: *const T) -> &'static Hints {
         .unwrap_or(hints)
 }
 
+/// Whether the ring of a file is to be emptied before a wake.
+pub(crate) fn is_draining<T>(file: *const T) -> bool {
+    read(&of(file).draining) == file as usize
+}
+
+/// From now on the ring of a file is to be emptied before a wake, until [`end_drains`].
+pub(crate) fn drain<T>(file: *const T) {
+    write(&of(file).draining, file as usize);
+}
+
+/// Rings need not be emptied any more, those of files that are closed by now among them.
+pub(crate) fn end_drains() {
+    for hints in &HINTS {
+        if read(&hints.draining) != 0 {
+            write(&hints.draining, 0);
+        }
+    }
+}
+
 impl Hints {
     /// Whether the queue was woken since a call that found the ring empty.
     #[inline(always)]
     pub(crate) fn is_woken(&self) -> bool {
         read(&self.is_woken)
-    }
-
-    /// Whether the ring is to be emptied before a wake.
-    pub(crate) fn is_draining(&self) -> bool {
-        read(&self.is_draining)
-    }
-
-    /// From now on the ring is to be emptied before a wake, or no longer.
-    pub(crate) fn drain(&self, drain: bool) {
-        write(&self.is_draining, drain);
     }
 
     /// The queue was woken.

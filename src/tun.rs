@@ -190,7 +190,7 @@ impl consume::Endpoint for TunFile<'_> {
     }
 
     fn wake_after(&self) -> usize {
-        if hints::of(self.tfile.as_ptr()).is_draining() {
+        if hints::is_draining(self.tfile.as_ptr()) {
             100
         } else {
             crate::wake_after()
