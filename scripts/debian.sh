@@ -145,7 +145,7 @@ make_debian() {
 	[ ! -d "$debian" ] || return 0
 	MIRROR=$(host_mirror)
 	[ -n "$MIRROR" ] ||
-		die "this host has no Debian mirror set up; name one by DEBIAN_MIRROR=http://..."
+		die "no Debian mirror is configured on this host; set DEBIAN_MIRROR=http://..."
 	rm -rf "$CACHE"/debian-*.partial*
 	step "a minimal Debian 13, which machines begin as" bootstrap "$debian.partial"
 	mv -T "$debian.partial" "$debian"

@@ -36,19 +36,19 @@ usage() {
 
 # value OPTION [VALUE]: prints it, if there is one
 value() {
-	[ $# -ge 2 ] || die "$1 takes a value"
+	[ $# -ge 2 ] || die "$1 requires a value"
 	printf '%s\n' "$2"
 }
 
 # number OPTION [VALUE]: prints it, if it is a whole number above 0
 number() {
-	[[ ${2:-} =~ ^[1-9][0-9]*$ ]] || die "$1 takes a whole number above 0, not '${2:-}'"
+	[[ ${2:-} =~ ^[1-9][0-9]*$ ]] || die "$1 requires a whole number above 0, not '${2:-}'"
 	echo "$2"
 }
 
 # size OPTION [VALUE]: prints it, if it is a size of memory
 size() {
-	[[ ${2:-} =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 takes a size such as 512M or 2G, not '${2:-}'"
+	[[ ${2:-} =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 requires a size such as 512M or 2G, not '${2:-}'"
 	echo "$2"
 }
 
@@ -60,7 +60,7 @@ fi
 
 # What comes from the environment is looked at before anything is done.
 [[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"
-[ "${BENCH:-full}" = full ] || die "BENCH=$BENCH is not 'full', the only value it has"
+[ "${BENCH:-full}" = full ] || die "BENCH=$BENCH is not valid; use BENCH=full, or leave it unset"
 
 # step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took. The command
 # may say on descriptor 3 how far it is.
@@ -75,7 +75,7 @@ step() {
 	if [ "$status" -ne 0 ]; then
 		printf ' failed after %d s\n' "$seconds" >&2
 		tail -n 25 "$log" >&2
-		die "step '$text' failed (status $status); its whole output is in $log"
+		die "step '$text' failed (status $status); see $log"
 	fi
 	printf ' %3d s\n' "$seconds" >&2
 	[ "$seconds" = 0 ] || echo "$seconds $text" >>"$STEPS"
@@ -161,12 +161,12 @@ compiler_of() {
 
 # is_duration VARIABLE VALUE: of torture, in seconds
 is_duration() {
-	[[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || die "$1=$2 is no whole number above 0"
+	[[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || die "$1=$2 is not a whole number above 0"
 }
 
 # is_seed VALUE: of torture
 is_seed() {
-	[[ $1 =~ ^[0-9]{1,9}$ ]] || die "SEED=$1 is no number of up to nine digits"
+	[[ $1 =~ ^[0-9]{1,9}$ ]] || die "SEED=$1 is not a number of at most nine digits"
 }
 
 # is_consumer NAME: whose vhost_net is tested
@@ -192,7 +192,7 @@ alone() {
 	# One that holds the lock hands it down by the descriptor.
 	[ /proc/self/fd/8 -ef "$BUILD/.lock" ] || exec 8>"$BUILD/.lock"
 	flock --nonblock 8 ||
-		die "another demo, test or bench runs in this checkout; wait for its end, or use another clone"
+		die "this checkout is locked by another run; wait for it, or use a second clone"
 }
 
 # What in a kernel log is a failure, whatever the tests say.
@@ -233,7 +233,7 @@ verdict() {
 	local name=$1 log=$RESULTS/$1.dmesg status reports
 	# No result mark means failure.
 	if ! status=$(cat "$RESULTS/$name.status" 2>/dev/null) || [ ! -s "$log" ]; then
-		echo "${0##*/}: '$name' did not come to its end: a panic, a hang, or no boot" >&2
+		echo "${0##*/}: '$name': guest ended without a status (panic, hang or failed boot); see build/results/$name.console" >&2
 		return 1
 	fi
 	reports=$({

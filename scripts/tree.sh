@@ -52,7 +52,7 @@ make_tree() {
 		die "$CACHE has $free GiB of free disk, $TREE_NEED_GIB are needed; set CACHE= to another place"
 	MIRROR=$(host_mirror)
 	[ -n "$MIRROR" ] ||
-		die "this host has no Debian mirror set up; name one by DEBIAN_MIRROR=http://..."
+		die "no Debian mirror is configured on this host; set DEBIAN_MIRROR=http://..."
 	# What an interrupted run has left.
 	rm -rf "$CACHE/$name"-*.partial*
 	step "$text, from Debian $1" unpack "$TREE.partial" "$@"

@@ -69,7 +69,7 @@ load_vhost() {
 	[ ! -e "$LIVEPATCH" ] || until_patched 1
 	# What was there before may not have gone.
 	[ "$which" = "$(served_by)" ] || {
-		echo "not the vhost_net that was asked for: the one before was still in use" >&2
+		echo "vhost_net: expected $which, but the previous one is still in use" >&2
 		return 1
 	}
 }
