@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Debian 13 in a folder: made from nothing, and entered. To be sourced, after lib.sh.
+# Creates and enters Debian 13 systems in folders. To be sourced, after lib.sh.
 
 SUITE=trixie
 
-# can_download URL: with the host's own proxies and options
+# can_download URL: checks it with the host's own proxies and options
 can_download() {
 	local scratch status=0
 	scratch=$(mktemp -d)
@@ -24,8 +24,8 @@ install_mmdebstrap() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends mmdebstrap
 }
 
-# The host's acquire options (proxies, validity) and its certificates go along. Our locks do not: its
-# hooks name descriptors to a shell that knows those of one digit only.
+# Passes on the host's acquire options (proxies, validity) and its certificates. Closes the lock files:
+# the hooks of mmdebstrap pass descriptors to a shell that accepts only one digit.
 bootstrap() {
 	local root=$1 pocket sources=()
 	apt-config dump Acquire | grep -v -e '^Acquire::IndexTargets' -e '^Acquire::Changelogs' \
@@ -54,7 +54,7 @@ bootstrap() {
 	HOSTS
 }
 
-# The host may reach its registries through an authority of its own.
+# The host may reach its registries through its own certificate authority.
 certificates() {
 	local root=$1 bundle=/etc/ssl/certs/ca-certificates.crt
 	if [ -f "$bundle" ]; then
@@ -65,8 +65,8 @@ certificates() {
 	fi
 }
 
-# enter ROOT COMMAND...: in namespaces of its own, so nothing stays mounted or running. The first
-# process of a PID namespace does not hear of SIGINT or SIGTERM: we do, and end them all.
+# enter ROOT COMMAND...: runs it in new namespaces, so that nothing stays mounted or running. The first
+# process of a PID namespace ignores SIGINT and SIGTERM, so this shell handles them and kills it.
 enter() {
 	local root=$1 inside status=0
 	shift
@@ -81,13 +81,12 @@ enter() {
 	return "$status"
 }
 
-# Machines: systems that packages are installed on. Each is a root that is made once of a list of packages
-# and kept; what is changed there afterwards is in a folder of its own, build/machines/NAME, and gone when
-# the machine is made new.
+# Test images: systems to install packages on. Each is created once from a list of packages and kept in the
+# cache. Changes go to build/machines/NAME, and machine_new discards them.
 
 MACHINE_NEED_GIB=3
 
-# machine_key PACKAGES LATER
+# machine_key PACKAGES LATER: prints the hash in the name of a test image
 machine_key() {
 	{
 		echo "$* $(debian_key)"
@@ -95,7 +94,7 @@ machine_key() {
 	} | sha256sum | cut -c1-12
 }
 
-# debian_key: of what they all begin as
+# debian_key: prints the hash in the name of the Debian that all test images start from
 debian_key() {
 	{
 		echo "${DEBIAN_MIRROR:-}"
@@ -103,7 +102,7 @@ debian_key() {
 	} | sha256sum | cut -c1-12
 }
 
-# machine_packages ROOT PACKAGES LATER: what is there, and what is only at hand, to be installed without a
+# machine_packages ROOT PACKAGES LATER: installs PACKAGES, and downloads LATER to be installed without a
 # network
 machine_packages() {
 	local root=$1 apt=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
@@ -125,17 +124,17 @@ machine_packages() {
 	}
 }
 
-# make_machine NAME PACKAGES LATER
+# make_machine NAME PACKAGES LATER: creates a test image
 make_machine() {
 	local name=$1 free
-	# Another run may have made it while we waited for the lock.
+	# Another run may have created it during the wait for the lock.
 	[ ! -d "$BASE" ] || return 0
 	free=$(($(df --output=avail -k "$CACHE" | tail -n 1) / 1024 / 1024))
 	[ "$free" -ge "$MACHINE_NEED_GIB" ] ||
 		die "$CACHE has $free GiB of free disk, $MACHINE_NEED_GIB are needed; set CACHE= to another place"
 	rm -rf "$CACHE/machine-$name"-*.partial*
 	cp -a "$CACHE/debian-$(debian_key)" "$BASE.partial"
-	step "packages of the machine '$name'" machine_packages "$BASE.partial" "$2" "$3"
+	step "packages of the test image '$name'" machine_packages "$BASE.partial" "$2" "$3"
 	mv -T "$BASE.partial" "$BASE"
 }
 
@@ -147,11 +146,11 @@ make_debian() {
 	[ -n "$MIRROR" ] ||
 		die "no Debian mirror is configured on this host; set DEBIAN_MIRROR=http://..."
 	rm -rf "$CACHE"/debian-*.partial*
-	step "a minimal Debian 13, which machines begin as" bootstrap "$debian.partial"
+	step "a minimal Debian 13 for test images" bootstrap "$debian.partial"
 	mv -T "$debian.partial" "$debian"
 }
 
-# machine NAME PACKAGES [LATER]: makes it if need be, and sets BASE and STATE to where it is
+# machine NAME PACKAGES [LATER]: creates a test image unless it exists, and sets BASE and STATE to its folders
 machine() {
 	BASE=$CACHE/machine-$1-$(machine_key "$2" "${3:-}")
 	STATE=$BUILD/machines/$1
@@ -160,11 +159,11 @@ machine() {
 	locked "machine-$1" make_machine "$1" "$2" "${3:-}"
 }
 
-# machine_new: as its packages have left it
+# machine_new: discards all changes since the installation of its packages
 machine_new() {
 	rm -rf "$STATE"
 	mkdir -p "$STATE"/{upper,work,root}
 }
 
-# machine_run COMMAND...: there, natively
+# machine_run COMMAND...: runs it in the test image, natively
 machine_run() { MACHINE="$BASE:$STATE" enter "$BASE" "$@"; }

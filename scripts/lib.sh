@@ -1,69 +1,69 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the scripts share. To be sourced, after `set -euo pipefail`.
+# Functions of all scripts. To be sourced, after `set -euo pipefail`.
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tuntap-ring}
 BUILD=$TOP/build
-# shellcheck disable=SC2034 # used by those that source this
+# shellcheck disable=SC2034 # used by the sourcing script
 RESULTS=$BUILD/results
-# Of each build step the seconds and the text.
+# The seconds and the text of each build step.
 STEPS=$BUILD/log/steps
 # The first Linux whose tun has backpressure.
 SINCE=7.3
 
-# our_version: of modules, tools and packages
+# our_version: prints the version of modules, tools and packages
 our_version() { sed -n 's/^TUNTAP_RING_VERSION := //p' "$TOP/Kbuild"; }
 
-# since_then RELEASE: whether a kernel is of that Linux, or newer
-since_then() { printf '%s\n' "$SINCE" "$1" | sort -VC; }
+# has_backpressure RELEASE: checks that a kernel is as new as SINCE
+has_backpressure() { printf '%s\n' "$SINCE" "$1" | sort -VC; }
 
-# die MESSAGE...: what is missing, and what to do
+# die MESSAGE...: exits with the message `thing: problem; fix`
 die() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
 	exit 1
 }
 
-# header: of the script that runs, which is its manual
+# header: prints the header of the running script, which is its --help
 header() { sed -n '4,/^$/ { s/^# \{0,1\}//; p }' "$0"; }
 
-# usage: for a script that was called wrongly
+# usage: prints the header, and exits with 2
 usage() {
 	header >&2
 	exit 2
 }
 
-# value OPTION [VALUE]: prints it, if there is one
+# value OPTION [VALUE]: prints the value, or fails without one
 value() {
 	[ $# -ge 2 ] || die "$1 requires a value"
 	printf '%s\n' "$2"
 }
 
-# number OPTION [VALUE]: prints it, if it is a whole number above 0
+# number OPTION [VALUE]: prints the value if it is a whole number above 0
 number() {
 	[[ ${2:-} =~ ^[1-9][0-9]*$ ]] || die "$1 requires a whole number above 0, not '${2:-}'"
 	echo "$2"
 }
 
-# size OPTION [VALUE]: prints it, if it is a size of memory
+# size OPTION [VALUE]: prints the value if it is a size of memory
 size() {
 	[[ ${2:-} =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 requires a size such as 512M or 2G, not '${2:-}'"
 	echo "$2"
 }
 
-# A script that is sourced without arguments sees those of the one that sources it.
+# A file that is sourced without arguments has those of the sourcing script.
 if [ "${1:-}" = --help ]; then
 	header
 	exit 0
 fi
 
-# What comes from the environment is looked at before anything is done.
+# Checked before anything is done.
 [[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"
 [ "${BENCH:-full}" = full ] || die "BENCH=$BENCH is not valid; use BENCH=full, or leave it unset"
 
-# step TEXT COMMAND...: runs a long step, its output in a log, and says how long it took. The command
-# may say on descriptor 3 how far it is.
+# step TEXT COMMAND...: runs a long step with its output in a log, and prints its time. The command may print
+# its progress on descriptor 3.
 step() {
 	local text=$1 log start=$EPOCHREALTIME status=0 seconds
 	shift
@@ -87,8 +87,8 @@ phase() {
 	step "$@"
 }
 
-# unless_silent SECONDS FILE COMMAND...: runs a command that writes to that file. Kills it once the file has stopped
-# growing for so many seconds, and returns 124 then. The first output may take 900 s, as a virtual machine has to boot.
+# unless_silent SECONDS FILE COMMAND...: runs a command that writes to FILE. Kills it and returns 124 when FILE has not
+# grown for that many seconds. The first output may take 900 s, because a VM has to boot.
 unless_silent() {
 	local limit=$1 file=$2 pid size=-1 seen last=$SECONDS status=0 sleeper BOOT=900
 	shift 2
@@ -114,7 +114,7 @@ unless_silent() {
 	return "$status"
 }
 
-# locked NAME COMMAND...: runs a command while nobody else holds the lock of that name
+# locked NAME COMMAND...: runs a command under the lock NAME of the cache
 locked() {
 	local name=$1 status=0
 	shift
@@ -129,16 +129,16 @@ locked() {
 	return "$status"
 }
 
-# build_ours TREE FOLDER SOURCES ARG...: in the root, builds the modules of SOURCES, a checkout, against
-# the kernel tree TREE, into FOLDER/modules; the arguments go to make
-build_ours() {
+# build_modules TREE FOLDER SOURCES ARG...: builds the modules of the checkout SOURCES for the kernel tree TREE
+# into FOLDER/modules, in the build root; the arguments go to make
+build_modules() {
 	local tree=$1 folder=$2 sources=$3
 	shift 3
 	mkdir -p "$folder/modules"
 	make -C "$tree" M="$sources" MO="$folder/modules" "$@"
 }
 
-# build_unit TREE FOLDER SOURCES UNIT ARG...: then, those in its folder UNIT, into FOLDER/UNIT
+# build_unit TREE FOLDER SOURCES UNIT ARG...: then builds the modules in SOURCES/UNIT into FOLDER/UNIT
 build_unit() {
 	local tree=$1 folder=$2 sources=$3 unit=$4
 	shift 4
@@ -148,54 +148,54 @@ build_unit() {
 		KBUILD_EXTRA_SYMBOLS="$folder/modules/Module.symvers"
 }
 
-# output_folder: the name of the folder below build/ that modules are in, for KDIR= and OUTPUT=
+# output_folder: prints the folder of the modules below build/, for KDIR= and OUTPUT=
 output_folder() {
 	local tree=${KDIR:+$(realpath -m "$KDIR")}
 	echo "${OUTPUT:-modules${tree:+-${tree##*/}}}"
 }
 
-# compiler_of TREE: what that kernel was built with, by its name there
+# compiler_of TREE: prints the name of the compiler that the kernel was built with
 compiler_of() {
 	sed -n 's/^CONFIG_CC_VERSION_TEXT="\([^ ]*\) .*/\1/p' "$1/.config"
 }
 
-# is_duration VARIABLE VALUE: of torture, in seconds
+# is_duration VARIABLE VALUE: checks a duration of torture, in seconds
 is_duration() {
 	[[ $2 =~ ^[1-9][0-9]{0,6}$ ]] || die "$1=$2 is not a whole number above 0"
 }
 
-# is_seed VALUE: of torture
+# is_seed VALUE: checks a seed of torture
 is_seed() {
 	[[ $1 =~ ^[0-9]{1,9}$ ]] || die "SEED=$1 is not a number of at most nine digits"
 }
 
-# is_consumer NAME: whose vhost_net is tested
+# is_consumer NAME: checks the name of the consumer under test
 is_consumer() {
 	[[ $1 =~ ^(in-kernel|tuntap_ring)$ ]] || die "CONSUMER=$1 is neither in-kernel nor tuntap_ring"
 }
 
-# The host's own sources, as: mirror, and the options that it needs.
+# host_mirror: prints the Debian mirror of this host
 host_mirror() {
 	if [ -n "${DEBIAN_MIRROR:-}" ]; then
 		echo "$DEBIAN_MIRROR"
 	elif [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
-		# Asked of its sources, as it may not have fetched an index yet.
+		# From its sources, as it may not have fetched an index yet.
 		apt-get update --print-uris |
 			sed -n "s|^'\\(.*[^/]\\)/*/dists/\\([^/']*\\)/InRelease'.*|\\1 \\2|p" |
 			awk '$2 !~ /security/ { print $1; exit }'
 	fi
 }
 
-# alone: for those that write all over build/: one at a time in a checkout, with what it runs
+# alone: takes the lock of this checkout, for runs that write to all of build/
 alone() {
 	mkdir -p "$BUILD"
-	# One that holds the lock hands it down by the descriptor.
+	# A run that holds the lock passes the descriptor on to its children.
 	[ /proc/self/fd/8 -ef "$BUILD/.lock" ] || exec 8>"$BUILD/.lock"
 	flock --nonblock 8 ||
 		die "this checkout is locked by another run; wait for it, or use a second clone"
 }
 
-# What in a kernel log is a failure, whatever the tests say.
+# Lines of a kernel log that are failures even if all tests pass.
 REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected (expedited )?stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|suspected memory leak|leak detector disabled|tick-stop error|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
 
 # log_reports LOG: prints the reports in a kernel log. Reports before all CPUs are up are left out, as no module is
@@ -206,19 +206,19 @@ log_reports() {
 		{ lines[count++] = $0 }
 		END { for (i = 0; i < count; i++) print lines[i] }
 	' "$1" | awk -v reports="$REPORTS" '
-		# One that is cut off has not said whose it is.
+		# A report that is cut off may be about any function.
 		function end(is_whole) { if (in_race && !is_whole) print title; in_race = 0 }
 		/BUG: KCSAN: data-race in [^][]*$/ { end(0); in_race = 1; title = $0; next }
 		/==========/ { end(1) }
 		in_race && /\[tuntap_ring(_test|_kunit)?\]/ { end(0) }
-		# Of another CPU, in the middle of it.
+		# Another report from another CPU, inside a race report.
 		!in_race || $0 ~ reports
 		END { end(0) }
 	' | grep -E "$REPORTS"
 }
 
-# last_words NAME: what the console said last, if the script did not come to its end; what it was that
-# ended it may stand above that
+# last_words NAME: prints the end of the console if the script did not end, and first the panic, which may be
+# further up
 last_words() {
 	local console=$RESULTS/$1.console
 	[ ! -e "$RESULTS/$1.status" ] && [ -e "$console" ] || return 0
@@ -226,14 +226,12 @@ last_words() {
 	tail -n 40 "$console" >&2
 }
 
-# verdict NAME: the status that the script of that name ended with in its guest; 1 if it did not come
-# to its end, or if the kernel log has a report, or the console, which has what came after the log was kept, and
-# may end in the middle of a race
+# verdict NAME: returns the status of the script in its guest; 1 if it did not end, or if the kernel log or the
+# console has a report. The console has messages after the log was saved, and may end inside a race report.
 verdict() {
 	local name=$1 log=$RESULTS/$1.dmesg status reports
-	# No result mark means failure.
 	if ! status=$(cat "$RESULTS/$name.status" 2>/dev/null) || [ ! -s "$log" ]; then
-		echo "${0##*/}: '$name': guest ended without a status (panic, hang or failed boot); see build/results/$name.console" >&2
+		echo "${0##*/}: '$name': guest ended without a status (panic, hang or no boot); see build/results/$name.console" >&2
 		return 1
 	fi
 	reports=$({

@@ -1,13 +1,14 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Trees of a few Debian packages, for programs that the build root has not. Nothing is installed, so
-# nothing of the packages runs, and they are started by the loader in there: no chroot and no mount.
-# To be sourced, after lib.sh, with the root made, which brings mmdebstrap.
+# Toolsets: trees of a few Debian packages, for programs that the build root lacks. The packages are unpacked,
+# not installed, and their programs run with the tree's own loader, without chroot and mounts. To be
+# sourced, after lib.sh, once the build root exists, whose creation installs mmdebstrap.
 
 TREE_NEED_GIB=1
 
-# tree_key SUITE PACKAGES: what a tree depends on. Not the date: what works is kept.
+# tree_key SUITE PACKAGES: prints a hash of everything that a toolset depends on. The date is not part of it: a
+# toolset that works is kept.
 tree_key() {
 	{
 		echo "$* ${DEBIAN_MIRROR:-}"
@@ -15,9 +16,8 @@ tree_key() {
 	} | sha256sum | cut -c1-12
 }
 
-# unpack TREE SUITE PACKAGES COMMAND...: as in scripts/debian.sh, the host's acquire options (proxies,
-# validity) go along, and our locks do not: see there. The command, to be run in the tree, has to work in
-# the end
+# unpack TREE SUITE PACKAGES COMMAND...: unpacks packages into TREE, and runs a command there as a test. For the
+# acquire options and the lock files see bootstrap() in scripts/debian.sh
 unpack() {
 	local tree=$1 suite=$2 packages=$3
 	shift 3
@@ -33,7 +33,7 @@ unpack() {
 	in_tree "$tree" "$@"
 }
 
-# in_tree TREE PROGRAM ARG...: a program of the tree, by the tree's own loader and libraries
+# in_tree TREE PROGRAM ARG...: runs a program of the tree, with the tree's own loader and libraries
 in_tree() {
 	local tree=$1 program=$2 lib
 	shift 2
@@ -45,7 +45,7 @@ in_tree() {
 make_tree() {
 	local name=$1 text=$2 free
 	shift 2
-	# Another run may have made it while we waited for the lock.
+	# Another run may have created it during the wait for the lock.
 	[ ! -d "$TREE" ] || return 0
 	free=$(($(df --output=avail -k "$CACHE" | tail -n 1) / 1024 / 1024))
 	[ "$free" -ge "$TREE_NEED_GIB" ] ||
@@ -53,15 +53,14 @@ make_tree() {
 	MIRROR=$(host_mirror)
 	[ -n "$MIRROR" ] ||
 		die "no Debian mirror is configured on this host; set DEBIAN_MIRROR=http://..."
-	# What an interrupted run has left.
+	# Of interrupted runs.
 	rm -rf "$CACHE/$name"-*.partial*
 	step "$text, from Debian $1" unpack "$TREE.partial" "$@"
-	# Whole from here on.
+	# Complete from here on.
 	mv -T "$TREE.partial" "$TREE"
 }
 
-# tree NAME TEXT SUITE PACKAGES COMMAND...: makes the tree of that name if need be, and sets TREE to
-# where it is
+# tree NAME TEXT SUITE PACKAGES COMMAND...: creates the toolset NAME unless it exists, and sets TREE to its path
 tree() {
 	TREE=$CACHE/$1-$(tree_key "$3" "$4")
 	[ -d "$TREE" ] || locked "$1" make_tree "$@"

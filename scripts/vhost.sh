@@ -1,19 +1,18 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What scripts in a guest share that compare the in-kernel vhost_net with tuntap_ring. To be sourced
-# there.
+# Functions to load and watch the in-kernel vhost_net and tuntap_ring. To be sourced in a guest.
 
 TRACING=/sys/kernel/tracing
 WAKE=$TRACING/events/ring/wake
-WAKES_BY=hist:keys=common_type # what they are counted by; one that sources this may change it
+WAKES_BY=hist:keys=common_type # the key of the histogram; the sourcing script may change it
 
-# counter NAME: one of tuntap_ring's own, 0 without the module
+# counter NAME: prints a counter of tuntap_ring, 0 without the module
 counter() { cat "/sys/kernel/debug/tuntap_ring/$1" 2>/dev/null || echo 0; }
 
 LIVEPATCH=/sys/kernel/livepatch/tuntap_ring_livepatch
 
-# until_patched 0|1: waits until each task runs vhost_net as it was (0), or patched (1)
+# until_patched 0|1: waits until each task runs the in-kernel vhost_net (0) or the patched one (1)
 until_patched() {
 	local enabled transition
 	while :; do
@@ -33,13 +32,13 @@ unload_consumer() {
 	fi
 }
 
-# unload_vhost: unloads vhost_net, tuntap_ring and its caller, where they are loaded
+# unload_vhost: unloads vhost_net, tuntap_ring and the module that calls it, if loaded
 unload_vhost() {
 	unload_consumer 2>/dev/null || true
 	rmmod vhost_net tuntap_ring 2>/dev/null || true
 }
 
-# served_by: prints who consumes the rings, by the words of load_vhost
+# served_by: prints the consumer of the rings, in-kernel or tuntap_ring
 served_by() {
 	local module
 	for module in livepatch vhost_net; do
@@ -48,8 +47,9 @@ served_by() {
 	echo in-kernel
 }
 
-# load_vhost in-kernel|tuntap_ring [MODULE...]: loads the in-kernel vhost_net again, or vhost_net with tuntap_ring: live-patched, or
-# rebuilt where there is no live patch, or from these files, each with its parameters in the same argument
+# load_vhost in-kernel|tuntap_ring [MODULE...]: loads the in-kernel vhost_net again, or vhost_net with tuntap_ring: the
+# live patch, or the rebuilt vhost_net without live patching, or these files, each with its parameters in the same
+# argument
 load_vhost() {
 	local which=$1 module
 	shift
@@ -67,27 +67,27 @@ load_vhost() {
 		modprobe -q tuntap_ring_livepatch || modprobe tuntap_ring_vhost_net
 	fi
 	[ ! -e "$LIVEPATCH" ] || until_patched 1
-	# What was there before may not have gone.
+	# The previous vhost_net may still be in use.
 	[ "$which" = "$(served_by)" ] || {
 		echo "vhost_net: expected $which, but the previous one is still in use" >&2
 		return 1
 	}
 }
 
-# Counts calls of netif_tx_wake_queue() that found the queue stopped by the driver (bit 0), so that
-# calls without effect are left out, with either consumer.
+# Counts calls of netif_tx_wake_queue() that find the queue stopped by the driver (bit 0): calls of either
+# consumer that have an effect.
 watch_wakes() {
 	echo 'p:ring/wake netif_tx_wake_queue state=dev_queue->state' >"$TRACING/kprobe_events"
 	echo "$WAKES_BY if state & 1" >"$WAKE/trigger"
 }
 
-# Without a probe a wake costs less.
+# Removes the probe, which slows each wake down.
 forget_wakes() {
 	echo "!$WAKES_BY if state & 1" >"$WAKE/trigger"
 	echo >"$TRACING/kprobe_events"
 }
 
-# wakes: how many so far
+# wakes: prints their number so far
 wakes() {
 	awk '/Hits:/ { hits = $2 } END { print hits + 0 }' "$WAKE/hist"
 }
