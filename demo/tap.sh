@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The tap of the demo, and the programs at its two ends. To be sourced in the guest.
+# Creates the tap of the demo, and starts the programs at its ends. To be sourced in the guest.
 
 # shellcheck source=tests/lib/wait.sh
 . /src/tests/lib/wait.sh
@@ -19,7 +19,7 @@ make_tap() {
 	tc qdisc replace dev "$TAP" root fq_codel
 }
 
-# start_client DELAY OPTION...: starts a client that rests for DELAY µs after each batch; sets `client` to its PID
+# start_client DELAY OPTION...: starts a client that sleeps DELAY µs after each batch; sets `client` to its PID
 start_client() {
 	local delay=$1
 	shift
