@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Plots of results, as SVG (or PNG, if the path says so).
+"""Plots of results, as SVG (or PNG, by the end of the path).
 
-Each takes figures with the ends of their interval, and shows those as error bars. Colours are told
-apart by eyes that confuse red and green; so are markers, lines and hatches without any. The same
-figures make the same file.
+Each plot shows values with their interval as error bars. Colours can be distinguished with red-green colour
+blindness; markers, lines and hatches can be distinguished without colours. The same values make the same
+file.
 """
 
 import collections
@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 # pylint: disable=wrong-import-position
 from matplotlib import pyplot, ticker
 
-# Okabe and Ito's, without their yellow, which is faint on white.
+# The colours of Okabe and Ito, without yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -36,7 +36,7 @@ STYLE = {
 
 
 def errors(points):
-    """The lengths of error bars, below and above, of (value, low, high)."""
+    """Returns the lengths of error bars, below and above, of (value, low, high)."""
     return [
         [max(0.0, value - low) for value, low, _ in points],
         [max(0.0, high - value) for value, _, high in points],
@@ -44,7 +44,7 @@ def errors(points):
 
 
 def new_figure(title, rows, columns, size, sharey=False):
-    """A figure of ROWS by COLUMNS panels of SIZE inches each."""
+    """Returns a figure of ROWS by COLUMNS panels of SIZE inches each."""
     figure, axes = pyplot.subplots(
         rows,
         columns,
@@ -58,7 +58,7 @@ def new_figure(title, rows, columns, size, sharey=False):
 
 
 def save(figure, path):
-    """Writes a figure, its legend below the panels, in the format that the path ends with."""
+    """Writes a figure, with its legend below the panels, in the format of the end of the path."""
     labels = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -72,7 +72,7 @@ def save(figure, path):
 
 
 def ratio_scale(axes, points, text):
-    """An axis for these (ratio, low, high), on which 2 is as far from 1 as a half."""
+    """Sets up a logarithmic axis for these (ratio, low, high), on which 2 is as far from 1 as 1/2."""
     low = min(0.8, *(0.95 * low for _, low, _ in points))
     high = max(1.25, *(1.05 * high for _, _, high in points))
     wide = high > 6 * low
@@ -89,12 +89,12 @@ def ratio_scale(axes, points, text):
 
 
 def interval(row):
-    """The point of a row of results: (ratio, low, high)."""
+    """Returns the point of a row of results: (ratio, low, high)."""
     return row["ratio"], row["low"], row["high"]
 
 
 def line(axes, index, name, places, points):
-    """One line with error bars, in the style of that index."""
+    """Draws one line with error bars, in the style of that index."""
     axes.errorbar(
         places,
         [value for value, _, _ in points],
@@ -110,7 +110,7 @@ def line(axes, index, name, places, points):
 
 
 def grouped(rows, *fields):
-    """Rows by the values of some fields, in the order in which they come."""
+    """Groups rows by the values of some fields, in the order of the rows."""
     groups = collections.defaultdict(list)
     for row in rows:
         groups[tuple(row[field] for field in fields)].append(row)
@@ -118,10 +118,10 @@ def grouped(rows, *fields):
 
 
 def ratios(path, rows, *, x, series, panel, band=None, title, better):
-    """Rows of results as ratio against the field X (a number of few values).
+    """Plots the ratios of rows of results over the field X (a number of few values).
 
-    A line for each value of the field SERIES, a panel for each of the field PANEL, and a row of
-    panels for each of the field BAND. BETTER says whether higher or lower is.
+    There is a line for each value of the field SERIES, a panel for each value of PANEL, and a row of
+    panels for each value of BAND. BETTER is "higher" or "lower".
     """
     with matplotlib.rc_context(STYLE):
         bands = grouped(rows, *([band] if band else []))
@@ -151,11 +151,11 @@ def ratios(path, rows, *, x, series, panel, band=None, title, better):
 
 
 def bars(path, groups, series, *, title, ylabel, base=None, wide=1.6):
-    """Grouped bars.
+    """Plots grouped bars.
 
-    GROUPS are labels; SERIES maps a name to a list of (value, low, high), or None where there is no
-    such figure, one for each group. BASE is where bars start and a line is drawn, such as 1 for
-    ratios. WIDE is the width of a group, in inches.
+    GROUPS are labels; SERIES maps a name to a list with (value, low, high), or None without a value,
+    for each group. Bars start at BASE, where a line is drawn, such as 1 for ratios. WIDE is the width of
+    a group, in inches.
     """
     with matplotlib.rc_context(STYLE):
         figure, [[axes]] = new_figure(title, 1, 1, (max(5, 1 + wide * len(groups)), 3))
@@ -188,7 +188,7 @@ def bars(path, groups, series, *, title, ylabel, base=None, wide=1.6):
 
 
 def curve(path, panels, *, title, ylabel):
-    """Curves over powers of two.
+    """Plots curves over powers of two.
 
     PANELS maps the name of an x axis to its curves: a name to a list of (x, value, low, high).
     """
@@ -221,9 +221,9 @@ def curve(path, panels, *, title, ylabel):
 
 
 def over_time(path, panels, *, title, ylabel, every):
-    """Steps over time, on a logarithmic scale.
+    """Plots steps over time, on a logarithmic scale.
 
-    PANELS maps the name of a panel to its runs: lists of values, EVERY seconds one.
+    PANELS maps the name of a panel to its runs: lists of values, one each EVERY seconds.
     """
     with matplotlib.rc_context(STYLE):
         figure, [axes] = new_figure(title, 1, len(panels), (2.4, 2.2), "row")

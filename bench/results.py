@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the benches have in common: ratios with their spread, the files of results, the goals.
+"""Functions of all benches: ratios with their spread, files of results, goals.
 
 A row of results is a dict with at least
 
-    bed      where it was measured
-    measured the variant or consumer that the row is about
-    against  the one that it is compared with, sample by sample in turn
+    bed      the environment of the measurement
+    measured the measured variant or consumer
+    against  the variant or consumer for comparison; samples alternate
     ratio    the median, over the rounds, of the first divided by the second
     low      and
     high     the ends of a 95 % confidence interval of that median
-    samples  how many rounds
-    goal     what the ratio is to reach, or None where there is no goal
+    samples  the number of rounds
+    goal     the goal of the ratio, or None without a goal
 
-and, before the ratio, with the parameters of the cell that it is of. Figures that belong to a row, but
-do not say which it is, are named measured_*, against_*, or come later. Where lower is better the row has
-the field better = "lower", and the goal is the most that the ratio may be, else the least.
+The parameters of the cell come before the ratio. Other values are named measured_*, against_*, or come later.
+If lower is better, the row has the field better = "lower", and the goal is an upper limit of the ratio, else
+a lower limit.
 """
 
 import csv
@@ -22,14 +22,14 @@ import json
 import random
 import statistics
 
-NATIVE = "user-mode Linux, native"  # a bed
+NATIVE = "user-mode Linux, native"  # an environment
 FIELDS = ("bed", "measured", "against", "ratio", "low", "high", "samples", "goal", "better")
 VERDICT = f"{'goal':>6} {'ratio':>6}  {'95 %':<12}"
 RESAMPLES = 400
 
 
 def interval(values, rng):
-    """A 95 % confidence interval of the median, by bootstrap."""
+    """Returns a 95 % confidence interval of the median, by bootstrap."""
     medians = sorted(
         statistics.median(rng.choices(values, k=len(values))) for _ in range(RESAMPLES)
     )
@@ -37,12 +37,12 @@ def interval(values, rng):
 
 
 def spread(values):
-    """The median, and the ends of its interval."""
+    """Returns the median, and the ends of its interval."""
     return statistics.median(values), *interval(values, random.Random(1))
 
 
 def compare(values, others):
-    """The fields ratio, low, high and samples, of two lists of samples, round by round."""
+    """Compares two lists of samples round by round; returns the fields ratio, low, high and samples."""
     ratios = [a / b for a, b in zip(values, others, strict=True)]
     ratio, low, high = spread(ratios)
     return {"ratio": ratio, "low": low, "high": high, "samples": len(ratios)}
@@ -63,17 +63,17 @@ def write(prefix, rows):
 
 
 def is_met(row, lower_is_better):
-    """Whether the median is at its goal or better."""
+    """Checks whether the median is at its goal or better."""
     return row["ratio"] <= row["goal"] if lower_is_better else row["ratio"] >= row["goal"]
 
 
 def is_open(row, lower_is_better):
-    """Whether the goal is missed by the median, but within the interval: by chance, it may be."""
+    """Checks whether the median misses the goal, but the goal is within the interval."""
     return not is_met(row, lower_is_better) and row["low"] <= row["goal"] <= row["high"]
 
 
 def verdict(row, lower_is_better):
-    """The goal of a row, what was measured, and whether that is enough: the columns of VERDICT."""
+    """Returns the columns of VERDICT: the goal of a row, its ratio, and whether the goal is met."""
     met = "met" if is_met(row, lower_is_better) else "missed"
     return (
         f"{'≤' if lower_is_better else '≥'} {row['goal']:.2f} {row['ratio']:6.2f}"
@@ -83,7 +83,7 @@ def verdict(row, lower_is_better):
 
 
 def table(lines):
-    """Lines of a table, out of tuples of cells: the last of each is not filled up."""
+    """Yields the lines of a table from tuples of cells. The last cell of a line is not padded."""
     lines = [[str(text) for text in line] for line in lines]
     widths = [max(map(len, column)) for column in list(zip(*lines))[:-1]]
     for *cells, last in lines:
@@ -101,7 +101,7 @@ def ratios_table(rows, cell_fields):
 
 
 def cell(row):
-    """The parameters of a row, in words."""
+    """Returns the parameters of a row as text."""
     names = list(row)
     return ", ".join(
         f"{name} {row[name]}"
@@ -111,7 +111,7 @@ def cell(row):
 
 
 def goals_table(rows, parameters, lower_is_better):
-    """The lines of a table of those rows that have a goal, PARAMETERS being the columns before."""
+    """Yields the lines of a table of the rows with a goal, with PARAMETERS as the first columns."""
     yield from table(
         [(*parameters, VERDICT)]
         + [
@@ -123,7 +123,7 @@ def goals_table(rows, parameters, lower_is_better):
 
 
 def summary(benches):
-    """The lines of one table of all goals: BENCHES maps a name to the rows of that bench."""
+    """Yields the lines of one table of all goals. BENCHES maps a name to the rows of that bench."""
     lines = [("bench", "bed", "cell", "against", VERDICT)]
     met = within = 0
     for name, rows in benches.items():

@@ -7,12 +7,12 @@ import statistics
 
 from results import compare
 
-# In a second of /proc/stat.
+# Per second, in /proc/stat.
 TICKS = 100
 
 
 def wall_time(before, after):
-    """The seconds between two readings of /proc/stat, by what its first CPU has counted."""
+    """Returns the seconds between two readings of /proc/stat, from the ticks of its first CPU."""
 
     def ticks(text):
         line = next(line for line in text.splitlines() if line.startswith("cpu0 "))
@@ -22,20 +22,20 @@ def wall_time(before, after):
 
 
 def counted(before, after, name):
-    """What a counter of tuntap_ring has gone up by; 0 without the module."""
+    """Returns the increase of a counter of tuntap_ring; 0 without the module."""
     texts = (re.search(rf"/{name}:(\d+)$", text, re.MULTILINE) for text in (before, after))
     old, new = (int(match[1]) if match else 0 for match in texts)
     return new - old
 
 
 def percentile(values, share):
-    """Returns the value that so many of them are at or below; None of none."""
+    """Returns the percentile of SHARE, from 0 to 1; None without values."""
     values = sorted(values)
     return values[min(int(len(values) * share), len(values) - 1)] if values else None
 
 
 def cells_of(samples, fields):
-    """The plain samples by cell, which has these fields, and variant."""
+    """Groups the plain samples by cell, which has these fields, and variant."""
     cells = collections.defaultdict(lambda: collections.defaultdict(list))
     for sample in samples:
         if sample["kind"] == "plain":
@@ -44,7 +44,7 @@ def cells_of(samples, fields):
 
 
 def comparison(cell_fields, names, variants, compared, goal):
-    """The row that compares two variants, NAMES, by COMPARED: key, its name, and whether lower is better."""
+    """Returns the row that compares two variants, NAMES, by COMPARED: key, name, and whether lower is better."""
     key, measure, lower_is_better = compared
     values = [[sample[key] for sample in variants[name]] for name in names]
     return {
@@ -61,7 +61,7 @@ def comparison(cell_fields, names, variants, compared, goal):
 
 
 def lost_row(cell_fields, measured, samples):
-    """Returns a row of the goal that no packet is lost: a number of packets, and no ratio."""
+    """Returns a row of the goal that no packet is lost; its ratio is the number of lost packets."""
     lost = sum(sample["lost"] for sample in samples)
     return {
         **cell_fields,
