@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An XDP program: all that comes in goes out at the device which the map's only
- * slot names.
+ * An XDP program that redirects all packets to the device in the only slot of
+ * the map.
  */
 
 #include <linux/compiler_attributes.h>
