@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Hands on the version of the module, which the tools have, too.
+//! Passes on the version of the module, which is also that of the tools.
 
 use std::fs;
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A plugin for QEMU's TCG that counts the instructions which a guest executes, and a mark by which
-//! a program in the guest says when.
+//! A plugin for QEMU's TCG that counts the instructions of a guest, and a mark with which a program in
+//! the guest triggers a reading.
 //!
-//! `-plugin libinstruction_count.so,out=FILE`: each time that the guest executes [`mark`], a line
-//! is added to FILE: the instructions executed so far by all CPUs together, at addresses of the
-//! kernel, and of user space. A CPU that is halted executes none; and of loops that wait for another
-//! CPU, which have a `pause`, the blocks with that do not count: how often they go round is up to the
-//! machine that QEMU runs on.
+//! With `-plugin libinstruction_count.so,out=FILE`, each execution of [`mark`] in the guest adds a line to
+//! FILE: the instructions of all CPUs so far, at addresses of the kernel and of user space. A halted CPU
+//! executes none. Blocks with `pause`, in loops that wait for another CPU, do not count: the number of
+//! iterations depends on the host.
 
 mod qemu;
 
@@ -56,7 +55,7 @@ extern "C" fn marked(_cpu: c_uint, _data: *mut c_void) {
     let kernel = unsafe { qemu::qemu_plugin_u64_sum(counter.kernel) };
     // SAFETY: As above.
     let user = unsafe { qemu::qemu_plugin_u64_sum(counter.user) };
-    // Who reads the file sees that lines are missing.
+    // The reader of the file notices missing lines.
     if let Ok(mut out) = counter.out.lock() {
         let _ = writeln!(out, "{kernel} {user}");
     }
@@ -143,7 +142,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
         argument.to_str().ok()?.strip_prefix("out=")
     });
     let Some(path) = path else {
-        eprintln!("instruction-count: say where to write: out=FILE");
+        eprintln!("instruction-count: no output file; add out=FILE");
         return 1;
     };
     let out = match File::create(path) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is used of QEMU's interface for plugins, as of QEMU 10.0. Debian ships no header of it, and
-//! the crates that know it need a newer compiler than the kernel's.
+//! The part of QEMU's plugin interface that is used here, as of QEMU 10.0. Debian ships no header for it,
+//! and the crates for it require a newer compiler than the kernel's.
 //!
-//! QEMU itself has the functions: they are looked up when it loads the plugin. Tests and programs
-//! that are no plugin never call them.
+//! The functions are in QEMU itself, and are resolved when it loads the plugin. Tests and other programs
+//! never call them.
 
 use std::ffi::{c_uint, c_void};
 use std::marker::{PhantomData, PhantomPinned};
@@ -24,7 +24,7 @@ macro_rules! opaque {
 }
 
 opaque! {
-    /// `qemu_info_t`: what there is to know of the machine.
+    /// `qemu_info_t`: information about the guest.
     Info,
     /// `struct qemu_plugin_tb`: code that is translated as a whole.
     TranslationBlock,

@@ -15,18 +15,18 @@ use crate::packet::{MAX_PAYLOAD, MIN_PAYLOAD, MacAddr};
 use crate::sequence::MAX_SENDERS;
 use crate::virtqueue::MAX_SIZE;
 
-/// A guest without a VM: drives tun/tap devices through vhost-net as a virtual machine would, and
-/// sends numbered packets to see that none is lost, doubled or out of order.
+/// Vhost test driver: drives tun/tap devices through vhost-net like a virtual machine, and sends
+/// numbered packets to check that none is lost, doubled or out of order.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Checks what no argument shows by itself.
+    /// Checks combinations of arguments.
     pub fn check(self) -> Result<Self, clap::Error> {
         let text = match &self.command {
             Command::Flood(FloodArgs {
@@ -43,16 +43,16 @@ impl Cli {
     }
 }
 
-/// What to do.
+/// The subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Be the guest: receive from a tap through vhost-net and check the numbers
+    /// Receive from a tap through vhost-net like a guest, and check the numbers
     Receive(ReceiveArgs),
-    /// Be the guest between two taps: what comes from one goes out at the other
+    /// Forward packets between two taps like a guest
     Forward(ForwardArgs),
-    /// Send numbered UDP packets, through the qdisc unless told otherwise
+    /// Send numbered UDP packets, by default through the qdisc
     Flood(FloodArgs),
-    /// Receive numbered UDP packets by a socket, check the numbers, and answer
+    /// Receive numbered UDP packets from a socket, check the numbers, and answer
     Listen(ListenArgs),
     /// Write the man pages, of this command and of each above
     #[command(hide = true)]
@@ -66,23 +66,23 @@ pub enum Command {
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("source").required(true)),
-    after_help = "SIGTERM or SIGINT ends the run: what is still queued is received at full speed until \
-                  nothing comes for --idle, then vhost is detached and what it left in the ring is \
-                  read from the tap and counted as 'leftover'. Another signal cuts either short. \
-                  --stop-after and --duration stop at once, without going on until it is idle.\n\n\
-                  With --control each line of standard input is a command, which is answered by one \
-                  line on standard output: `ok`, `ok DATA` or `error TEXT`; the result is printed to \
-                  standard error then. The commands: `pause` and `resume` taking frames; `delay \
-                  MICROSECONDS`, as --delay; `detach Q` and `attach Q`, a queue of the device; `backend \
-                  Q off` and `backend Q on`, vhost off that queue and on; `swap A B`, so that two \
-                  queues' vhost devices change their files; `read Q N`, up to N frames from a queue \
-                  that vhost is off, which tells how many there were; `reopen`, all files closed and \
-                  opened anew; `status`, what came so far, as JSON; `quit`, which is as a signal.\n\n\
-                  Exit status: 0 when the run went through (whatever was counted), 1 on an error, \
-                  2 on wrong usage."
+    after_help = "SIGTERM or SIGINT ends the run: queued frames are received at full speed until none \
+                  comes for --idle; then vhost is detached, and the remaining frames in the ring are \
+                  read from the tap and counted as 'leftover'. Another signal ends either at once. \
+                  --stop-after and --duration stop at once, without a drain.\n\n\
+                  With --control each line of standard input is a command, with a reply of one line on \
+                  standard output: `ok`, `ok DATA` or `error TEXT`; the result is printed to standard \
+                  error. The commands: `pause` and `resume` reception; `delay MICROSECONDS`, like \
+                  --delay; `detach Q` and `attach Q`, a queue of the device; `backend Q off` and \
+                  `backend Q on`, remove or set vhost's backend of a queue; `swap A B`, exchange the \
+                  files of two queues' vhost devices; `read Q N`, read up to N frames from a queue \
+                  without a backend, and reply with their number; `reopen`, close all files and open \
+                  them again; `status`, reply with the result so far, as JSON; `quit`, like a signal.\n\n\
+                  Exit status: 0 when the run is complete (with any result), 1 on an error, 2 on wrong \
+                  usage."
 )]
 pub struct ReceiveArgs {
-    /// Tap device to attach to; made if there is none
+    /// Tap device to attach to; created if it does not exist
     #[arg(long, value_name = "NAME", group = "source", value_parser = interface_name)]
     pub tap: Option<String>,
 
@@ -94,11 +94,11 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "N", group = "source", value_parser = clap::value_parser!(i32).range(0..))]
     pub fd: Vec<RawFd>,
 
-    /// Ask for IFF_BACKPRESSURE: a full ring stops the queue instead of dropping
+    /// Set IFF_BACKPRESSURE: a full ring stops the queue instead of dropping
     #[arg(long, conflicts_with = "fd")]
     pub backpressure: bool,
 
-    /// Queues of the device, each with a vhost device of its own
+    /// Queues of the device, each with its own vhost device
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "fd",
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_QUEUES)))]
     pub queues: u16,
@@ -107,7 +107,7 @@ pub struct ReceiveArgs {
     #[command(flatten)]
     pub driver: DriverArgs,
 
-    /// Stop once at least that many frames came
+    /// Stop after at least that many frames
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
 
@@ -115,7 +115,7 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
 
-    /// How long nothing must come for the drain to be over
+    /// Idle time after which the drain ends
     #[arg(long, value_name = "MILLISECONDS", default_value = "300", value_parser = milliseconds)]
     pub idle: Duration,
 
@@ -127,11 +127,11 @@ pub struct ReceiveArgs {
     #[arg(long)]
     pub answer_pings: bool,
 
-    /// Take commands from standard input, and answer each on standard output
+    /// Read commands from standard input, and reply on standard output
     #[arg(long)]
     pub control: bool,
 
-    /// Create this file when all is set up and the buffers are posted
+    /// Create this file when everything is set up and the buffers are posted
     #[arg(long, value_name = "FILE")]
     pub ready: Option<PathBuf>,
 
@@ -139,12 +139,12 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Print the rate every second, even if standard error is no terminal
+    /// Print the rate every second, even if standard error is not a terminal
     #[arg(short, long)]
     pub verbose: bool,
 }
 
-/// How the guest serves its virtqueues.
+/// Options of the virtqueues.
 #[derive(Args, Debug)]
 pub struct DriverArgs {
     /// The vhost-net device
@@ -155,7 +155,7 @@ pub struct DriverArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = ring_size)]
     pub ring_size: u16,
 
-    /// How long vhost polls an empty queue before it sleeps
+    /// Time that vhost polls an empty queue before it sleeps
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
     pub busy_poll: u32,
 
@@ -164,7 +164,7 @@ pub struct DriverArgs {
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_SIZE)))]
     pub batch: u16,
 
-    /// Wait that long after each round that moved something
+    /// Time to sleep after each round that moved frames
     #[arg(long, value_name = "MICROSECONDS", default_value = "0", value_parser = microseconds)]
     pub delay: Duration,
 }
@@ -172,18 +172,18 @@ pub struct DriverArgs {
 /// The arguments of `forward`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Nothing is dropped: while the second tap is slow, what comes from the first stays \
-                  in its ring. Without --offloads frames of more than 2036 bytes are an error.\n\n\
-                  SIGTERM or SIGINT ends the run once nothing has moved for --idle; another one ends \
+    after_help = "No frame is dropped: while one tap is slow, the frames for it stay in the ring of the \
+                  other. Without --offloads frames of more than 2036 bytes are an error.\n\n\
+                  SIGTERM or SIGINT ends the run once no frame has moved for --idle; another signal ends \
                   it at once.\n\n\
-                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
+                  Exit status: 0 when the run is complete, 1 on an error, 2 on wrong usage."
 )]
 pub struct ForwardArgs {
-    /// Tap device, to be given twice; made if there is none
+    /// Tap device, to be given twice; created if it does not exist
     #[arg(long, value_name = "NAME", required = true, value_parser = interface_name)]
     pub tap: Vec<String>,
 
-    /// Ask for IFF_BACKPRESSURE on both: a full ring stops the queue instead of dropping
+    /// Set IFF_BACKPRESSURE on both: a full ring stops the queue instead of dropping
     #[arg(long)]
     pub backpressure: bool,
 
@@ -191,15 +191,15 @@ pub struct ForwardArgs {
     #[command(flatten)]
     pub driver: DriverArgs,
 
-    /// Take packets of up to 64 kB, and without checksums, as the network stack makes them
+    /// Accept packets of up to 64 kB, and without checksums, from the network stack
     #[arg(long)]
     pub offloads: bool,
 
-    /// Look for frames all the time instead of sleeping when there are none
+    /// Poll for frames instead of sleeping
     #[arg(long)]
     pub poll: bool,
 
-    /// How long nothing must move for the run to be over
+    /// Idle time after which the run ends
     #[arg(long, value_name = "MILLISECONDS", default_value = "100", value_parser = milliseconds)]
     pub idle: Duration,
 
@@ -216,20 +216,20 @@ pub struct ForwardArgs {
 #[derive(Args, Debug)]
 #[command(
     group(ArgGroup::new("end").required(true).multiple(true)),
-    after_help = "A packet counts as 'sent' when the kernel accepted it. A send that fails for want of \
-                  room is counted as 'refused' and done again with the same number, so numbers have \
-                  no gaps of the sender's making. IP_RECVERR is off: a packet that the qdisc drops \
-                  was accepted all the same, so that sent = received + left over + dropped by the \
-                  device + dropped by the qdisc. With --bypass the device's drops are reported to \
-                  the sender, hence refused and sent again: there sent = received + left over.\n\n\
-                  With --keep-going a send that failed with ENETDOWN or EINVAL counts as `down`, not as \
-                  `refused`: a packet had been made for it, and was dropped as the link went down. The \
-                  others fail before. (Only with --batch 1 does the kernel tell of each.)\n\n\
-                  SIGTERM or SIGINT stops sending and still gives the result.\n\n\
-                  Exit status: 0 when the run went through, 1 on an error, 2 on wrong usage."
+    after_help = "A packet counts as 'sent' when the kernel accepted it. A send that fails for lack of \
+                  room counts as 'refused' and is repeated with the same number, so the sender leaves no \
+                  gaps. IP_RECVERR is off: a packet that the qdisc drops was accepted, too, so sent = \
+                  received + left over + dropped by the device + dropped by the qdisc. With --bypass the \
+                  device's drops are reported to the sender, so they are refused and sent again: sent = \
+                  received + left over.\n\n\
+                  With --keep-going a send that fails with ENETDOWN or EINVAL counts as `down`, not as \
+                  `refused`: its packet existed, and was dropped as the link went down. Other sends fail \
+                  earlier. (The kernel reports each error only with --batch 1.)\n\n\
+                  SIGTERM or SIGINT stops sending; the result is still printed.\n\n\
+                  Exit status: 0 when the run is complete, 1 on an error, 2 on wrong usage."
 )]
 pub struct FloodArgs {
-    /// Address to send to; nobody needs to have it
+    /// Address to send to; no host needs to have it
     #[arg(long, value_name = "ADDR")]
     pub to: Ipv4Addr,
 
@@ -250,7 +250,7 @@ pub struct FloodArgs {
           value_parser = clap::value_parser!(u16).range(MIN_PAYLOAD as i64..=MAX_PAYLOAD as i64))]
     pub size: u16,
 
-    /// Packets per second, of all senders together; as fast as it goes if not given
+    /// Packets per second, of all senders together (default: full speed)
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
 
@@ -258,7 +258,7 @@ pub struct FloodArgs {
     #[arg(long, value_name = "ID", default_value_t = 0)]
     pub sender: u16,
 
-    /// Senders, each with a thread, a socket and an id of its own
+    /// Senders, each with its own thread, socket and id
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=MAX_SENDERS as i64))]
     pub senders: u16,
@@ -276,7 +276,7 @@ pub struct FloodArgs {
     #[arg(long, requires = "dst_mac")]
     pub bypass: bool,
 
-    /// Do a send again, too, that fails because the link is down, or the route or the device gone
+    /// Also repeat sends that fail because the link is down, or the route or the device is gone
     #[arg(long, conflicts_with = "bypass")]
     pub keep_going: bool,
 
@@ -292,24 +292,24 @@ pub struct FloodArgs {
 /// The arguments of `listen`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "It takes what is sent to the port of numbered packets (9, discard) on any interface: in \
-                  a virtual machine what `flood` sends to it, on the host what comes back. An answer \
-                  is the packet itself, to the same port of its sender's address.\n\n\
-                  SIGTERM or SIGINT ends the run once nothing has come for --idle; another one ends \
+    after_help = "`listen` receives packets to the port of numbered packets (9, discard) on any \
+                  interface: in a virtual machine the packets of `flood`, on the host the answers. An \
+                  answer is the packet itself, sent to the same port at its sender's address.\n\n\
+                  SIGTERM or SIGINT ends the run once no packet has come for --idle; another signal ends \
                   it at once.\n\n\
-                  Exit status: 0 when the run went through (whatever was counted), 1 on an error, \
-                  2 on wrong usage."
+                  Exit status: 0 when the run is complete (with any result), 1 on an error, 2 on wrong \
+                  usage."
 )]
 pub struct ListenArgs {
     /// Send each packet back
     #[arg(long)]
     pub answer: bool,
 
-    /// How long nothing must come for the run to be over
+    /// Idle time after which the run ends
     #[arg(long, value_name = "MILLISECONDS", default_value = "300", value_parser = milliseconds)]
     pub idle: Duration,
 
-    /// Create this file when packets can come
+    /// Create this file when ready to receive
     #[arg(long, value_name = "FILE")]
     pub ready: Option<PathBuf>,
 

@@ -15,34 +15,34 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::cli::microseconds;
 
-/// What the guest can be told to do.
+/// The commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Take nothing from the virtqueues any more.
+    /// Stop receiving from the virtqueues.
     Pause,
-    /// Go on taking.
+    /// Receive again.
     Resume,
-    /// Wait that long after each round that moved something.
+    /// Sleep that long after each round that moved frames.
     Delay(Duration),
     /// Detach a queue from the device.
     Detach(usize),
     /// Attach it again.
     Attach(usize),
-    /// Take vhost off a queue, or put it on.
+    /// Set or remove vhost's backend of a queue.
     Backend(usize, bool),
-    /// Let two queues have each other's file.
+    /// Exchange the files of two queues.
     Swap(usize, usize),
     /// Read up to so many frames from a queue's file.
     Read(usize, u64),
-    /// Close all files and open them anew.
+    /// Close all files and open them again.
     Reopen,
-    /// Say what came so far.
+    /// Report the result so far.
     Status,
     /// Drain, and end.
     Quit,
 }
 
-/// What there is, for those who mistype.
+/// The syntax of all commands, for errors.
 const COMMANDS: &str = "pause, resume, delay MICROSECONDS, detach Q, attach Q, backend Q on|off, swap A B, \
      read Q N, reopen, status, quit";
 
@@ -69,12 +69,12 @@ impl Command {
                 queue(q)?,
                 frames
                     .parse()
-                    .map_err(|_| format!("`{frames}` is no number of frames"))?,
+                    .map_err(|_| format!("`{frames}` is not a number of frames"))?,
             ),
             ["reopen"] => Self::Reopen,
             ["status"] => Self::Status,
             ["quit"] => Self::Quit,
-            _ => return Err(format!("`{line}` is none of: {COMMANDS}")),
+            _ => return Err(format!("unknown command `{line}`; use one of: {COMMANDS}")),
         })
     }
 }
@@ -92,7 +92,7 @@ impl<W: Write> Control<W> {
         let event = EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?;
         let come = event.try_clone().context("cannot duplicate an eventfd")?;
         let (send, lines) = channel();
-        // What it waits for cannot be watched if it is a file, so a thread waits.
+        // epoll does not support a file as standard input, so a thread reads it.
         thread::spawn(move || {
             for line in commands.lines().map_while(Result::ok) {
                 if send.send(line).is_err() || come.write(1).is_err() {
@@ -107,12 +107,12 @@ impl<W: Write> Control<W> {
         })
     }
 
-    /// What is signalled when a command comes.
+    /// Returns the descriptor that is readable when a command comes.
     pub fn event(&self) -> &EventFd {
         &self.event
     }
 
-    /// The next command, if one has come. One that is none is answered here.
+    /// Returns the next command, if there is one. Replies to unknown commands with an error.
     pub fn next(&mut self, queues: usize) -> Result<Option<Command>> {
         while let Ok(line) = self.lines.try_recv() {
             match Command::parse(&line, queues) {
@@ -207,7 +207,7 @@ mod tests {
         assert!(text.contains("`4`"), "seen: {text}");
     }
 
-    /// What is read. That the reader has dropped it is seen at the other end of the channel.
+    /// The input. The channel shows that the reader has dropped it.
     struct Input(Cursor<&'static str>, #[expect(dead_code)] Sender<()>);
 
     impl Read for Input {
@@ -240,8 +240,8 @@ mod tests {
         let answers = String::from_utf8(answers).unwrap();
         let answers: Vec<_> = answers.lines().collect();
         assert_eq!(answers[0], "ok {}");
-        assert!(answers[1].starts_with("error `bad` is none of"));
-        assert!(answers[2].starts_with("error `` is none of"));
+        assert!(answers[1].starts_with("error unknown command `bad`"));
+        assert!(answers[2].starts_with("error unknown command ``"));
         assert_eq!(answers[3..], ["ok", "error read: one two"]);
     }
 }

@@ -35,7 +35,7 @@ const NO_WAY_DELAY: Duration = Duration::from_millis(1);
 const BYPASS_PORT: u16 = 40000;
 
 fn explain(what: &str, dev: &str, err: &io::Error) -> anyhow::Error {
-    let cure = match err.raw_os_error() {
+    let fix = match err.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "run as root",
         Some(libc::ENODEV | libc::ENXIO) => "check --dev",
         Some(libc::ENETDOWN) => "set the interface up",
@@ -44,7 +44,7 @@ fn explain(what: &str, dev: &str, err: &io::Error) -> anyhow::Error {
         Some(libc::EMSGSIZE) => "use a smaller --size or a larger MTU",
         _ => return anyhow!("cannot {what} {dev}: {err}"),
     };
-    anyhow!("cannot {what} {dev}: {err} (cure: {cure})")
+    anyhow!("cannot {what} {dev}: {err} (fix: {fix})")
 }
 
 /// Whether a failed send is to be done again.
@@ -116,7 +116,7 @@ impl Batch {
     }
 }
 
-/// Where to send to, as [`FloodArgs`] and the interface tell.
+/// The destination, from [`FloodArgs`] and the interface.
 enum Way {
     /// Through the network stack.
     Udp,
@@ -208,7 +208,7 @@ fn socket(family: c_int, kind: c_int, dev: &str) -> Result<OwnedFd> {
     // SAFETY: The call takes numbers only.
     let fd = result(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) })
         .map_err(|err| explain("make a socket for", dev, &err))?;
-    // SAFETY: The descriptor is a new one, so nobody else owns it.
+    // SAFETY: The descriptor is new, so it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -335,7 +335,7 @@ impl Sender<'_> {
             match self.batch.send(&self.socket, self.account.sent, len) {
                 Ok(sent) => self.account.sent += sent as u64,
                 Err(err) if refused(&err) => {
-                    // A time out or a signal says nothing about the packet.
+                    // After a time-out or a signal the packet was not tried.
                     if !matches!(err.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) {
                         self.account.refused += 1;
                         thread::sleep(REFUSED_DELAY);

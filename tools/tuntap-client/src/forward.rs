@@ -36,9 +36,9 @@ struct Buffers {
     start: GuestAddress,
     count: u16,
     len: u32,
-    /// Whether vhost says how many buffers a frame takes.
+    /// Whether vhost reports the number of buffers of a frame.
     mergeable: bool,
-    /// How many are at the end of the way.
+    /// Number of buffers that are being sent.
     sending: u16,
     moved: report::Way,
 }
@@ -84,7 +84,7 @@ impl Buffers {
         for _ in 0..filled {
             let used = rx.pop()?;
             self.see(used)?;
-            // The header goes along as it came: what offloads have left to do is still to be done.
+            // The header is unchanged: its offloads are still to be done.
             let address = self.address(used.id);
             tx.describe(used.id, address, used.len, Direction::DeviceReads)?;
             tx.push(used.id)?;
@@ -94,7 +94,7 @@ impl Buffers {
         Ok(sent > 0 || filled > 0)
     }
 
-    /// Takes note of a frame.
+    /// Records a frame.
     fn see(&mut self, used: Used) -> Result<()> {
         ensure!(
             used.len >= VNET_HDR_LEN as u32 && used.len <= self.len,
@@ -108,7 +108,7 @@ impl Buffers {
             self.ram.read_bytes(at, &mut number)?;
             ensure!(
                 u16::from_le_bytes(number) == 1,
-                "a frame takes several buffers (cure: an MTU of 1500)"
+                "a frame requires several buffers (fix: use an MTU of 1500)"
             );
         }
         self.moved.frames += 1;
@@ -116,7 +116,7 @@ impl Buffers {
         Ok(())
     }
 
-    /// Asks for signals: when a buffer was filled, and when one was sent if few are left to fill.
+    /// Requests signals: when a buffer was filled, and when one was sent if few are left to fill.
     /// Returns whether there is something to do already.
     fn ask(&self, rx: &mut Virtqueue, tx: &mut Virtqueue) -> Result<bool> {
         let mut pending = rx.enable_interrupts()?;
@@ -155,7 +155,7 @@ impl Side {
         Ok(Self { tap, pair, buffers })
     }
 
-    /// How much guest memory a side takes.
+    /// Returns the guest memory of a side.
     fn memory(ring_size: u16, buffer_len: u32) -> u64 {
         2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size, buffer_len)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `listen`: receives numbered packets as any program does, by a UDP socket, and sends them back.
+//! `listen`: receives numbered packets from a UDP socket, and sends them back.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -17,15 +17,15 @@ use crate::sequence::{Source, Tracker, Verdict};
 use crate::sys::{Stop, set_option};
 use tuntap_device::wait::Waiter;
 
-/// What may wait in the socket: what has no room there is lost after it has arrived.
+/// Size of the socket's buffer. The kernel drops packets that do not fit.
 const ROOM: c_int = 64 << 20;
 
-/// How many packets are taken before a look at the signals.
+/// Packets to receive between two checks of the signals.
 const BATCH: usize = 64;
 
 struct Listener {
     socket: UdpSocket,
-    /// One that waits for room, and the port that answers go to.
+    /// The socket for answers, which waits for room, and their port.
     back: Option<(UdpSocket, u16)>,
     buffer: Vec<u8>,
     tracker: Tracker,
@@ -37,15 +37,17 @@ impl Listener {
     fn new(port: u16, answer_to: Option<u16>) -> Result<Self> {
         let bind = |port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port));
         let socket = bind(port).with_context(|| {
-            format!("cannot listen at UDP port {port} (cure: run as root, end who else has it)")
+            format!(
+                "cannot bind UDP port {port} (fix: run as root, or end the program that uses it)"
+            )
         })?;
         socket
             .set_nonblocking(true)
             .context("cannot make a socket that does not block")?;
         set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &ROOM)
-            .context("cannot set SO_RCVBUFFORCE (cure: run as root)")?;
+            .context("cannot set SO_RCVBUFFORCE (fix: run as root)")?;
         let back = match answer_to {
-            Some(port) => Some((bind(0).context("cannot make a socket to answer by")?, port)),
+            Some(port) => Some((bind(0).context("cannot make a socket for answers")?, port)),
             None => None,
         };
         Ok(Self {
@@ -58,7 +60,7 @@ impl Listener {
         })
     }
 
-    /// Takes a batch of what has come. Returns whether there was anything.
+    /// Receives a batch of packets. Returns whether there were any.
     fn take(&mut self) -> Result<bool> {
         for taken in 0..BATCH {
             let (len, from) = match self.socket.recv_from(&mut self.buffer) {
@@ -164,7 +166,7 @@ mod tests {
             sender.send(&packet).unwrap();
         }
         sender.send(b"something else").unwrap();
-        // The kernel may deliver them later than it returns from send().
+        // The kernel may deliver them after send() returns.
         let mut last = Instant::now();
         while seen(&listener) < 6 {
             if listener.take().unwrap() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest without a VM: receives from tun/tap through vhost-net and checks numbered packets, or
+//! Vhost test driver: receives from tun/tap through vhost-net and checks numbered packets, or
 //! forwards between two taps; and sends such packets.
 
 mod cli;

@@ -14,16 +14,16 @@ use vm_memory::{
     GuestMemoryRegion, GuestRegionMmap, VolatileSlice,
 };
 
-/// What buffers are aligned to.
+/// Alignment of buffers.
 pub const PAGE: u64 = 4096;
 
-/// How long a buffer is. It holds a frame of the usual size.
+/// Size of a buffer for a frame of usual size.
 pub const BUFFER_LEN: u32 = 2048;
 
-/// How long a buffer is that holds the largest packet of offloads, and its headers.
+/// Size of a buffer for the largest packet with offloads, and its headers.
 pub const LARGE_BUFFER_LEN: u32 = 0x11000;
 
-/// How much memory that many buffers take, their alignment included.
+/// Returns the memory of that many buffers, with their alignment.
 pub const fn buffers_memory(count: u16, len: u32) -> u64 {
     PAGE + count as u64 * len as u64
 }
@@ -75,12 +75,12 @@ impl GuestRam {
         Ok(GuestAddress(start))
     }
 
-    /// The memory as the vhost crate wants to see it.
+    /// The memory, for the vhost crate.
     pub fn mmap(&self) -> Rc<GuestMemoryMmap> {
         Rc::clone(&self.mmap)
     }
 
-    /// The regions as vhost's memory table wants them.
+    /// The regions, for vhost's memory table.
     pub fn table(&self) -> Vec<VhostUserMemoryRegionInfo> {
         self.mmap
             .iter()
@@ -114,7 +114,7 @@ impl GuestRam {
         Ok(self.slice()?.read_obj(at as usize)?)
     }
 
-    /// Writes an object that vhost does not look at yet.
+    /// Writes an object that vhost does not read yet.
     pub fn write<T: ByteValued>(&self, at: u64, value: T) -> Result<()> {
         Ok(self.slice()?.write_obj(value, at as usize)?)
     }

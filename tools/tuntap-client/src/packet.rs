@@ -24,7 +24,7 @@ pub const MIN_PAYLOAD: usize = 8 + 8 + 2;
 /// The longest payload that fits a UDP datagram over IPv4.
 pub const MAX_PAYLOAD: usize = 65535 - IPV4_LEN - UDP_LEN;
 
-/// How much of a frame [`parse`] looks at, at most.
+/// The maximum part of a frame that [`parse`] reads.
 pub const PARSE_LEN: usize = ETH_LEN + IPV4_MAX_LEN + UDP_LEN + MIN_PAYLOAD;
 
 /// Everything of a built frame in front of the UDP payload.
@@ -44,7 +44,7 @@ impl std::str::FromStr for MacAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || format!("`{text}` is no MAC address such as 02:00:00:00:00:02");
+        let bad = || format!("`{text}` is not a MAC address such as 02:00:00:00:00:02");
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
@@ -61,7 +61,7 @@ impl std::str::FromStr for MacAddr {
     }
 }
 
-/// What a numbered packet says about itself.
+/// The data of a numbered packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbered {
     /// The sender's id.

@@ -43,7 +43,7 @@ impl Span {
     }
 }
 
-/// What was counted.
+/// The counters.
 #[derive(Default)]
 struct Counts {
     tracker: Tracker,
@@ -58,7 +58,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Takes note of a frame of `len` bytes that begins with `head`.
+    /// Records a frame of `len` bytes that begins with `head`.
     fn see(&mut self, head: &[u8], len: usize, source: Source) {
         let verdict = parse(head, len).map(|packet| self.tracker.see(packet, source));
         let numbered = matches!(verdict, Some(Verdict::New | Verdict::Duplicate));
@@ -73,8 +73,7 @@ impl Counts {
         self.numbered + self.strays
     }
 
-    /// Takes note of when a round began that brought what was not there `before`: numbered packets
-    /// and frames.
+    /// Records the beginning of a round that received more than `before`: numbered packets and frames.
     fn came(&mut self, before: (u64, u64), now: Instant) {
         if self.numbered > before.0 {
             self.numbered_span.extend(now);
@@ -172,7 +171,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// How much guest memory a queue of that size takes.
+    /// Returns the guest memory of a queue of that size.
     fn memory(ring_size: u16) -> u64 {
         2 * Virtqueue::memory(ring_size) + buffers_memory(ring_size, BUFFER_LEN)
     }
@@ -197,7 +196,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes all that vhost has delivered.
+    /// Receives all frames that vhost has delivered.
     fn serve_all(&mut self, batch: u16, counts: &mut Counts) -> Result<()> {
         while self.serve(batch, counts)? > 0 {}
         Ok(())
@@ -224,7 +223,7 @@ impl Queue {
         Ok(buffers)
     }
 
-    /// Looks at a frame of which `len` bytes are in this buffer.
+    /// Checks a frame of which `len` bytes are in this buffer.
     fn see(&mut self, buffer: GuestAddress, len: usize, counts: &mut Counts) -> Result<()> {
         let mut bytes = [0; VNET_HDR_LEN + PARSE_LEN];
         let head = len.min(bytes.len());
@@ -304,7 +303,7 @@ struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    /// Serves each queue once, and waits as long as was asked for if that brought something.
+    /// Serves each queue once, and sleeps for `--delay` if a frame has moved.
     fn round(&mut self, delay: Duration, now: Instant) -> Result<bool> {
         let before = (self.counts.numbered, self.counts.frames());
         let mut buffers = 0;
@@ -343,7 +342,7 @@ impl Guest<'_> {
         Ok(())
     }
 
-    /// Does what came as commands. Returns whether one was to end.
+    /// Executes the commands so far. Returns whether one was `quit`.
     fn obey_all(&mut self) -> Result<bool> {
         // Out of the guest while commands change that.
         let Some(mut control) = self.control.take() else {
@@ -359,7 +358,7 @@ impl Guest<'_> {
         Ok(quit)
     }
 
-    /// Does what a command asks for. Returns what is to be answered.
+    /// Executes a command. Returns the reply.
     fn obey(&mut self, command: Command) -> Result<String> {
         let before = (self.counts.numbered, self.counts.frames());
         match command {
@@ -384,9 +383,8 @@ impl Guest<'_> {
         Ok(String::new())
     }
 
-    /// Runs a step with vhost off some queues, and with all taken that it had delivered, so that what
-    /// comes from a file by another way afterwards is in order. Then vhost is on again where it was, unless
-    /// the step failed.
+    /// Runs a step without vhost on some queues. All frames that vhost has delivered are received before, so that
+    /// frames from a file by another way are in order. Sets vhost's backends again, unless the step failed.
     fn without_vhost(
         &mut self,
         queues: &[usize],
@@ -422,7 +420,10 @@ impl Guest<'_> {
 
     fn read(&mut self, queue: usize, most: u64) -> Result<u64> {
         let (queue, counts) = (&mut self.queues[queue], &mut self.counts);
-        ensure!(!queue.on, "vhost is on that queue (cure: `backend Q off`)");
+        ensure!(
+            !queue.on,
+            "vhost consumes this queue (fix: `backend Q off`)"
+        );
         queue.serve_all(self.args.driver.batch, counts)?;
         let frames = self.tap.read(queue.file, most, |frame| {
             counts.see(
@@ -510,7 +511,7 @@ impl Guest<'_> {
         }
     }
 
-    /// Receives at full speed until nothing comes any more, or another signal does.
+    /// Receives at full speed until no frame comes for `--idle`, or another signal comes.
     fn drain(&mut self, mut meter: Meter) -> Result<()> {
         let signals = self.stop.count();
         let mut last = Instant::now();
@@ -530,7 +531,7 @@ impl Guest<'_> {
         }
     }
 
-    /// Takes vhost off the tap, counts what it had delivered by then, and what it left.
+    /// Takes vhost off the tap, and counts the frames that it has delivered, and those that it left.
     fn finish(&mut self) -> Result<()> {
         for queue in &mut self.queues {
             queue.detach()?;
@@ -554,7 +555,7 @@ impl Guest<'_> {
     }
 }
 
-/// What the arguments say to open.
+/// Returns the source in the arguments.
 fn source(args: &ReceiveArgs) -> tap::Source<'_> {
     match (&args.tap, &args.device) {
         (Some(name), _) => tap::Source::Name(name),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The results, as JSON and for people.
+//! The results, as JSON and as text.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// What `receive` found.
+/// The result of `receive`.
 #[derive(Debug, Serialize)]
 pub struct Received {
     /// Distinct numbered packets that came through the virtqueues.
@@ -44,7 +44,7 @@ pub struct Received {
     pub frames_seconds: f64,
     /// Frames per second of that time.
     pub frames_pps: f64,
-    /// What ended the run, once it has ended.
+    /// The reason for the end of the run, if it has ended.
     pub end: Option<End>,
     /// Per queue.
     pub queues: Vec<Queue>,
@@ -52,7 +52,7 @@ pub struct Received {
     pub senders: Vec<Sender>,
 }
 
-/// What ended a run of `receive`.
+/// The reason for the end of a run of `receive`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum End {
@@ -66,14 +66,14 @@ pub enum End {
     Quit,
 }
 
-/// What came through one queue.
+/// The frames through one queue.
 #[derive(Debug, Serialize)]
 pub struct Queue {
     /// Frames.
     pub frames: u64,
 }
 
-/// What came from one sender.
+/// The packets from one sender.
 #[derive(Debug, Serialize)]
 pub struct Sender {
     /// Its id.
@@ -92,26 +92,26 @@ pub struct Sender {
     pub duplicates: u64,
 }
 
-/// How a run of `receive` stands.
+/// The state of a run of `receive`.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// What it found so far.
+    /// The result so far.
     #[serde(flatten)]
     pub received: Received,
-    /// Whether nothing is taken from the virtqueues.
+    /// Whether reception is paused.
     pub paused: bool,
     /// Per queue.
     pub backends: Vec<Backend>,
 }
 
-/// What a vhost device works on.
+/// The file of a vhost device.
 #[derive(Debug, Serialize)]
 pub struct Backend {
-    /// Which of the tap's files.
+    /// The index of the tap's file.
     pub file: usize,
-    /// Its descriptor in this process, unless it could not be opened anew.
+    /// Its descriptor in this process, unless it could not be opened again.
     pub fd: Option<i32>,
-    /// Whether it works on it now.
+    /// Whether it is the backend now.
     pub on: bool,
 }
 
@@ -154,14 +154,14 @@ impl fmt::Display for Received {
     }
 }
 
-/// What `flood` did.
+/// The result of `flood`.
 #[derive(Debug, Serialize)]
 pub struct Sent {
     /// Packets that the kernel accepted.
     pub sent: u64,
-    /// Sends that it refused, which were done again.
+    /// Sends that the kernel refused, and that were repeated.
     pub refused: u64,
-    /// Sends whose packet it dropped as the link was down, which were done again.
+    /// Sends whose packet the kernel dropped as the link was down, and that were repeated.
     pub down: u64,
     /// From the first send to the last.
     pub seconds: f64,
@@ -171,16 +171,16 @@ pub struct Sent {
     pub senders: Vec<SentBy>,
 }
 
-/// What one sender did.
+/// The result of one sender.
 #[derive(Debug, Serialize)]
 pub struct SentBy {
     /// Its id.
     pub id: u16,
     /// Packets that the kernel accepted.
     pub sent: u64,
-    /// Sends that it refused, which were done again.
+    /// Sends that the kernel refused, and that were repeated.
     pub refused: u64,
-    /// Sends whose packet it dropped as the link was down, which were done again.
+    /// Sends whose packet the kernel dropped as the link was down, and that were repeated.
     pub down: u64,
 }
 
@@ -194,7 +194,7 @@ impl fmt::Display for Sent {
     }
 }
 
-/// What `listen` found.
+/// The result of `listen`.
 #[derive(Debug, Serialize)]
 pub struct Listened {
     /// Distinct numbered packets.
@@ -221,7 +221,7 @@ impl fmt::Display for Listened {
     }
 }
 
-/// What `forward` did.
+/// The result of `forward`.
 #[derive(Debug, Serialize)]
 pub struct Forwarded {
     /// From the first tap to the second.
@@ -230,7 +230,7 @@ pub struct Forwarded {
     pub back: Way,
 }
 
-/// What went one way.
+/// The frames in one direction.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Way {
     /// Frames.
@@ -251,7 +251,7 @@ impl fmt::Display for Forwarded {
     }
 }
 
-/// A rate, 0 if there was no time.
+/// Returns a rate, 0 if no time has passed.
 pub fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         count as f64 / seconds
@@ -260,7 +260,7 @@ pub fn rate(count: u64, seconds: f64) -> f64 {
     }
 }
 
-/// Removes the file that tells when a run is ready: an old one must not.
+/// Removes an old file of `--ready`.
 pub fn not_ready(ready: Option<&Path>) -> Result<()> {
     let Some(ready) = ready else { return Ok(()) };
     match fs::remove_file(ready) {
@@ -271,7 +271,7 @@ pub fn not_ready(ready: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Writes a file such that it is there as a whole or not at all.
+/// Writes a file atomically.
 pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
     let mut temporary = OsString::from(path);
     temporary.push(format!(".{}", std::process::id()));
@@ -285,7 +285,7 @@ pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes a result to a file, if one was asked for.
+/// Writes a result to the file of `--json`, if given.
 pub fn write_json(path: Option<&Path>, result: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let mut json = serde_json::to_vec_pretty(result).context("cannot make JSON")?;

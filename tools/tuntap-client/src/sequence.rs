@@ -1,48 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which numbers of each sender have been seen: exact, with a bitmap per sender.
+//! Tracks the numbers seen from each sender exactly, with a bitmap per sender.
 //!
 //! Memory is bounded. A bitmap is kept in chunks of [`CHUNK_NUMBERS`] numbers (8 KiB each), and a
 //! chunk whose numbers were all seen gives its memory back, so a run without gaps needs next to
 //! nothing. The caps are [`MAX_SENDERS`] senders, numbers below [`MAX_NUMBER`], and [`MAX_CHUNKS`]
-//! incomplete chunks at a time over all senders (512 MiB). What is beyond a cap is reported as
+//! incomplete chunks at a time over all senders (512 MiB). A packet beyond a cap is reported as
 //! [`Verdict::Beyond`], never miscounted.
 
 use std::collections::BTreeMap;
 
 use crate::packet::Numbered;
 
-/// How many senders are told apart.
+/// The maximum number of senders.
 pub const MAX_SENDERS: usize = 64;
 
-/// Numbers from here on are beyond what is kept.
+/// Numbers from here on are not tracked.
 pub const MAX_NUMBER: u64 = 1 << 32;
 
-/// How many numbers one chunk of a bitmap covers.
+/// Numbers per chunk of a bitmap.
 pub const CHUNK_NUMBERS: u64 = 1 << 16;
 
-/// How many incomplete chunks are kept over all senders.
+/// The maximum number of incomplete chunks of all senders.
 pub const MAX_CHUNKS: usize = 1 << 16;
 
 const WORDS: usize = (CHUNK_NUMBERS / 64) as usize;
 
-/// What is new about a numbered packet.
+/// The status of a numbered packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Its number was not seen before.
     New,
     /// Its number was seen before.
     Duplicate,
-    /// It is beyond what is kept (see the module's text).
+    /// It is beyond a cap (see the module's documentation).
     Beyond,
 }
 
-/// The way a frame came.
+/// The origin of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Through a virtqueue.
     Virtqueue,
-    /// Read from the tap after vhost had let go of it.
+    /// Read from the tap after vhost was detached.
     Leftover,
 }
 
@@ -91,7 +91,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Takes note of a packet.
+    /// Records a packet.
     pub fn see(&mut self, packet: Numbered, source: Source) -> Verdict {
         let Numbered { sender, number } = packet;
         if number >= MAX_NUMBER {
@@ -151,7 +151,7 @@ impl Tracker {
         Verdict::New
     }
 
-    /// The senders heard of, by id.
+    /// The known senders, by id.
     pub fn senders(&self) -> impl Iterator<Item = (u16, &Sender)> {
         self.senders.iter().map(|(&id, sender)| (id, sender))
     }

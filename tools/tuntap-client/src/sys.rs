@@ -29,7 +29,7 @@ pub fn poll_in(files: &[&File], timeout: Duration) -> Result<bool> {
         Ok(_) => Ok(polled
             .iter()
             .any(|polled| polled.revents & libc::POLLIN != 0)),
-        // Somebody is in a hurry.
+        // A signal has come.
         Err(err) if err.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(err) => Err(err).context("cannot poll the tap"),
     }
@@ -53,6 +53,6 @@ pub fn set_option<T>(fd: &impl AsRawFd, level: c_int, option: c_int, value: &T) 
 
 /// Makes sleeps of this thread as exact as the kernel can.
 pub fn sleep_exactly() {
-    // SAFETY: The call takes numbers only. That it fails would do no harm.
+    // SAFETY: The call takes numbers only. A failure does no harm.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }

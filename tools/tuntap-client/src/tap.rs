@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The queues of a tap device, or of another character device that is used like one.
+//! The queues of a tap device, or of a similar character device.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -21,10 +21,10 @@ pub const VNET_HDR_LEN: usize = 12;
 /// Where that has the number of buffers that the frame takes.
 pub const NUM_BUFFERS: usize = 10;
 
-/// How long [`Tap::read_rest`] goes on at most, should frames keep coming.
+/// The maximum time of [`Tap::read_rest`], if frames keep coming.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// What to open.
+/// The device to open.
 pub enum Source<'a> {
     /// A tap device of this name.
     Name(&'a str),
@@ -36,7 +36,7 @@ pub enum Source<'a> {
 
 /// The open queues of one device.
 pub struct Tap {
-    /// What to call it.
+    /// Its name in messages.
     pub name: String,
     /// One open file per queue.
     pub queues: Vec<File>,
@@ -128,7 +128,7 @@ impl Tap {
                             seen(frame);
                         }
                         Ok(None) => break,
-                        // With its device went what was in the ring.
+                        // The device is gone, and its ring with it.
                         Err(err) if err.raw_os_error() == Some(libc::EBADFD) => {
                             gone.push(i);
                             break;
@@ -177,11 +177,11 @@ pub fn set_offloads(file: &File) -> Result<()> {
 
 /// Takes a duplicate of a file descriptor that was passed to the program.
 fn duplicate(fd: RawFd) -> Result<File> {
-    // SAFETY: The call takes no pointers, and a bad descriptor is refused.
+    // SAFETY: The call takes no pointers, and rejects a bad descriptor.
     let flags = result(unsafe { libc::fcntl(fd, libc::F_GETFL) })
-        .with_context(|| format!("cannot use file descriptor {fd} (cure: pass it open)"))?;
-    // SAFETY: It is open, as was just seen, and it is open only because whoever started the program
-    // passed it for this use: nothing here closes it.
+        .with_context(|| format!("invalid file descriptor {fd} (fix: open it before starting)"))?;
+    // SAFETY: It is open, as checked above, and the parent process passed it for this use: nothing here
+    // closes it.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     let owned = borrowed
         .try_clone_to_owned()
@@ -197,7 +197,7 @@ fn set_headers(file: &File) -> Result<()> {
     let len: c_int = VNET_HDR_LEN.try_into()?;
     // SAFETY: The ioctl reads one int, which is what it is given.
     let ret = unsafe { ioctl_with_ref(file, libc::TUNSETVNETHDRSZ as _, &len) };
-    result(ret).context("TUNSETVNETHDRSZ (cure: use a tap with IFF_VNET_HDR)")?;
+    result(ret).context("TUNSETVNETHDRSZ failed (fix: use a tap with IFF_VNET_HDR)")?;
     // SAFETY: The ioctl takes a number.
     let ret = unsafe { ioctl_with_val(file, libc::TUNSETOFFLOAD as _, 0) };
     result(ret).context("TUNSETOFFLOAD")?;

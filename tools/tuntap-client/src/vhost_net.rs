@@ -36,7 +36,7 @@ ioctl_iow_nr!(
     vhost_vring_state
 );
 
-/// An open vhost-net device. It is the vhost crate's `Net`, which knows one path only, for any
+/// An open vhost-net device: the vhost crate's `Net`, which supports one path only, for any
 /// path.
 struct Device {
     file: File,
@@ -114,7 +114,7 @@ impl QueuePair {
         };
         device
             .set_owner()
-            .context("VHOST_SET_OWNER (cure: give --vhost a vhost-net device)")?;
+            .context("VHOST_SET_OWNER failed (fix: --vhost must name a vhost-net device)")?;
         let offered = device.get_features().context("VHOST_GET_FEATURES")?;
         let [version_1, mergeable, event_idx] = [
             VIRTIO_F_VERSION_1,
@@ -123,7 +123,7 @@ impl QueuePair {
         ]
         .map(|bit| offered & (1 << bit));
         if version_1 == 0 {
-            bail!("vhost does not offer VIRTIO_F_VERSION_1 (cure: use a newer kernel)");
+            bail!("vhost does not offer VIRTIO_F_VERSION_1 (fix: use a newer kernel)");
         }
         device
             .set_features(version_1 | mergeable | event_idx)

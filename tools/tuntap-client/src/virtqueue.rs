@@ -3,7 +3,7 @@
 //! The driver's side of a split virtqueue.
 //!
 //! The virtio-queue crate has the device's side; this is its counterpart. Each buffer is one
-//! descriptor, named by the descriptor's index: [`Virtqueue::describe`] says where it is,
+//! descriptor, named by the descriptor's index: [`Virtqueue::describe`] sets its address,
 //! [`Virtqueue::push`] hands it out, [`Virtqueue::publish`] makes what was pushed visible, and
 //! [`Virtqueue::pop`] takes back what the device has used. It serves both directions.
 
@@ -79,18 +79,18 @@ pub struct Virtqueue {
     desc: GuestAddress,
     avail: GuestAddress,
     used: GuestAddress,
-    /// What [`Self::push`] has filled the available ring up to.
+    /// The end of the available ring, after [`Self::push`].
     next_avail: Wrapping<u16>,
-    /// What the device has been shown of that.
+    /// The part of it that the device has been shown.
     published: Wrapping<u16>,
-    /// What [`Self::pop`] has taken of the used ring.
+    /// The position of [`Self::pop`] in the used ring.
     next_used: Wrapping<u16>,
     kick: EventFd,
     call: EventFd,
 }
 
 impl Virtqueue {
-    /// How much memory a queue takes, its alignment included.
+    /// Returns the memory of a queue, with its alignment.
     pub const fn memory(size: u16) -> u64 {
         let size = size as u64;
         (DESC_ALIGN + AVAIL_ALIGN + USED_ALIGN)
@@ -98,7 +98,7 @@ impl Virtqueue {
             + 2 * (ELEMS + EVENT_LEN)
     }
 
-    /// Takes memory for an empty queue of `size` entries. `event_idx` says whether
+    /// Takes memory for an empty queue of `size` entries. `event_idx` is whether
     /// `VIRTIO_RING_F_EVENT_IDX` was negotiated.
     pub fn new(ram: &Rc<GuestRam>, size: u16, event_idx: bool) -> Result<Self> {
         ensure!(
@@ -127,7 +127,7 @@ impl Virtqueue {
         Ok(queue)
     }
 
-    /// What vhost has to know of the queue.
+    /// Returns the queue's description for vhost.
     pub fn config(&self) -> VringConfigData {
         VringConfigData {
             queue_max_size: MAX_SIZE,
@@ -140,7 +140,7 @@ impl Virtqueue {
         }
     }
 
-    /// How many entries the queue has.
+    /// Returns the number of entries.
     pub fn size(&self) -> u16 {
         self.size
     }
@@ -194,7 +194,7 @@ impl Virtqueue {
         Ok(())
     }
 
-    /// Shows the device all that was pushed, and kicks it if it asked for that.
+    /// Shows the device all pushed buffers, and kicks it if required.
     pub fn publish(&mut self) -> Result<()> {
         let (old, new) = (self.published, self.next_avail);
         if old == new {
@@ -227,7 +227,7 @@ impl Virtqueue {
         Ok(Wrapping(u16::from_le(index)))
     }
 
-    /// How many used buffers wait for [`Self::pop`].
+    /// Returns the number of used buffers for [`Self::pop`].
     pub fn pending(&self) -> Result<u16> {
         let pending = (self.device_index()? - self.next_used).0;
         ensure!(
@@ -245,12 +245,12 @@ impl Virtqueue {
         let id = u16::try_from(id)
             .ok()
             .filter(|id| *id < self.size)
-            .with_context(|| format!("vhost used buffer {id}: there is none"))?;
+            .with_context(|| format!("vhost used buffer {id}, which does not exist"))?;
         self.next_used += 1;
         Ok(Used { id, len })
     }
 
-    /// Asks the device for a signal when it uses the next buffer. Returns whether there is one
+    /// Requests a signal when the device uses the next buffer. Returns whether there is one
     /// already, in which case no signal may come.
     pub fn enable_interrupts(&mut self) -> Result<bool> {
         let ram = &self.ram;

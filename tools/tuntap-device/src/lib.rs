@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Opens the queues of a tap device, or of another character device that is used like one, and says
-//! in one line what to do where that fails.
+//! Opens the queues of a tap device, or of a similar character device, with errors that name a fix.
 
 pub mod stop;
 pub mod wait;
@@ -28,10 +27,10 @@ pub const MAX_QUEUES: u16 = 256;
 
 const TUN_PATH: &str = "/dev/net/tun";
 
-/// What to open.
+/// The device to open.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
-    /// A tap device of this name; made if there is none.
+    /// A tap device of this name; created if it does not exist.
     Name(&'a str),
     /// This character device, of a macvtap or ipvtap.
     Device(&'a Path),
@@ -40,14 +39,14 @@ pub enum Source<'a> {
 /// The open queues of one device.
 #[derive(Debug)]
 pub struct Queues {
-    /// What to call it.
+    /// Its name in messages.
     pub name: String,
     /// One open file per queue.
     pub files: Vec<File>,
 }
 
 impl Queues {
-    /// Opens that many queues, with IFF_VNET_HDR, and with IFF_BACKPRESSURE if asked for.
+    /// Opens that many queues, with IFF_VNET_HDR, and with IFF_BACKPRESSURE if `backpressure`.
     pub fn open(source: Source<'_>, queues: u16, backpressure: bool) -> Result<Self> {
         let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         if backpressure {
@@ -81,8 +80,7 @@ impl Queues {
     }
 }
 
-/// Opens a device file, and says what to do where it cannot be opened; `missing` is what if it is
-/// not there.
+/// Opens a device file, with errors that name a fix; `missing` is the fix for a missing file.
 pub fn open(path: &Path, missing: &str) -> Result<File> {
     OpenOptions::new()
         .read(true)
@@ -90,13 +88,13 @@ pub fn open(path: &Path, missing: &str) -> Result<File> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .map_err(|err| {
-            let cure = match err.raw_os_error() {
+            let fix = match err.raw_os_error() {
                 Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => missing,
                 Some(libc::EACCES | libc::EPERM) => "run as root",
-                Some(libc::EBUSY) => "end whoever else has it open",
+                Some(libc::EBUSY) => "end the program that has it open",
                 _ => return anyhow!("cannot open {}: {err}", path.display()),
             };
-            anyhow!("cannot open {}: {err} (cure: {cure})", path.display())
+            anyhow!("cannot open {}: {err} (fix: {fix})", path.display())
         })
 }
 
@@ -131,14 +129,13 @@ pub fn interface_name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-/// Whether there is a tap of that name that was made for several queues: it wants the flag from
-/// those who open one of them, too.
+/// Returns whether a tap of that name has several queues: opening one of them requires the flag, too.
 fn has_many_queues(name: &str) -> bool {
     fs::read_to_string(format!("/sys/class/net/{name}/tun_flags"))
         .is_ok_and(|flags| parse_flags(&flags) & libc::IFF_MULTI_QUEUE != 0)
 }
 
-/// The flags that sysfs has of a tap, such as `0x1102`; 0 for anything else.
+/// Parses the flags of a tap in sysfs, such as `0x1102`; 0 for anything else.
 fn parse_flags(text: &str) -> c_int {
     text.trim()
         .strip_prefix("0x")
@@ -147,22 +144,21 @@ fn parse_flags(text: &str) -> c_int {
 }
 
 fn check_features(file: &File, flags: c_int) -> Result<()> {
-    // The interface says unsigned, but all flags are int.
+    // TUNGETFEATURES has an unsigned argument, but all flags are int.
     let mut features: c_int = 0;
     // SAFETY: The ioctl writes one int's worth, which is what it is given.
     let ret = unsafe { ioctl_with_mut_ref(file, libc::TUNGETFEATURES as _, &mut features) };
-    result(ret)
-        .context("cannot ask for the features of the device (cure: use a tun/tap device)")?;
+    result(ret).context("cannot read the features of the device (fix: use a tun/tap device)")?;
     let missing = flags & !features;
     if missing & IFF_BACKPRESSURE != 0 {
         bail!(
-            "the device does not know IFF_BACKPRESSURE \
-             (cure: use a tap on Linux 7.3 or newer, or go without)"
+            "the device does not support IFF_BACKPRESSURE \
+             (fix: use a tap on Linux 7.3 or newer, or leave it out)"
         );
     }
     ensure!(
         missing == 0,
-        "the device does not know the flags {missing:#06x} (cure: use a newer kernel)"
+        "the device does not support the flags {missing:#06x} (fix: use a newer kernel)"
     );
     Ok(())
 }
@@ -178,8 +174,8 @@ fn attach(file: &File, name: &str, flags: c_int) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
-/// Checks that the device has the flags: where somebody else holds a queue of it, the kernel keeps
-/// those that he has set.
+/// Checks that the device has the flags: if another program has a queue of it, the kernel keeps the flags of
+/// that program.
 fn check_flags(file: &File, name: &str, flags: c_int) -> Result<()> {
     let mut request: ifreq = interface_request("");
     // SAFETY: The ioctl writes one ifreq, which is what it is given.
@@ -189,8 +185,8 @@ fn check_flags(file: &File, name: &str, flags: c_int) -> Result<()> {
     let set = c_int::from(unsafe { request.ifr_ifru.ifru_flags } as u16);
     ensure!(
         flags & !set & (IFF_BACKPRESSURE | libc::IFF_VNET_HDR) == 0,
-        "{name} is open elsewhere without the flags {flags:#06x}, and keeps {set:#06x} \
-         (cure: end whoever else has it open)"
+        "{name} is already open with the flags {set:#06x}, without {flags:#06x} \
+         (fix: end the program that has it open)"
     );
     Ok(())
 }
@@ -211,15 +207,15 @@ pub fn set_queue(file: &File, attached: bool) -> Result<()> {
 }
 
 fn explain_attach(name: &str, queues: u16, err: io::Error) -> anyhow::Error {
-    let cure = match err.raw_os_error() {
+    let fix = match err.raw_os_error() {
         Some(libc::EPERM) => "run as root",
-        Some(libc::EBUSY) => "end whoever else has it open",
+        Some(libc::EBUSY) => "end the program that has it open",
         Some(libc::EINVAL) if queues > 1 => "make it with `multi_queue`, as a tap",
         Some(libc::EINVAL) => "make it as a tap, and without `multi_queue`",
         Some(libc::E2BIG) => "use fewer --queues",
         _ => return anyhow!("cannot attach to {name}: {err}"),
     };
-    anyhow!("cannot attach to {name}: {err} (cure: {cure})")
+    anyhow!("cannot attach to {name}: {err} (fix: {fix})")
 }
 
 #[cfg(test)]
@@ -258,12 +254,12 @@ mod tests {
     fn rejects_missing_files_and_other_devices() {
         let missing = open(Path::new("/nonexistent/tap"), "make it").unwrap_err();
         assert!(
-            missing.to_string().ends_with("(cure: make it)"),
+            missing.to_string().ends_with("(fix: make it)"),
             "seen: {missing}"
         );
         let err = Queues::open(Source::Device(Path::new("/dev/null")), 1, false).unwrap_err();
         assert!(
-            format!("{err:#}").contains("cure: use a tun/tap device"),
+            format!("{err:#}").contains("fix: use a tun/tap device"),
             "seen: {err:#}"
         );
     }

@@ -34,12 +34,12 @@ extern "C" fn on_stop(_signal: c_int, _info: *mut siginfo_t, _context: *mut c_vo
 pub struct Stop(());
 
 impl Stop {
-    /// Begins to count them, instead of being ended by them.
+    /// Begins to count them; they no longer end the program.
     pub fn install() -> Result<Self> {
         let event = EventFd::new(EFD_NONBLOCK).context("cannot make an eventfd")?;
         STOP_EVENT
             .set(event)
-            .map_err(|_| anyhow!("the signals are taken already"))?;
+            .map_err(|_| anyhow!("signal handlers are already installed"))?;
         for signal in [libc::SIGTERM, libc::SIGINT] {
             register_signal_handler(signal, on_stop)
                 .with_context(|| format!("cannot handle signal {signal}"))?;
@@ -47,7 +47,7 @@ impl Stop {
         Ok(Self(()))
     }
 
-    /// How many came.
+    /// Returns their number so far.
     pub fn count(&self) -> u32 {
         STOPS.load(Ordering::Relaxed)
     }

@@ -11,11 +11,11 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use crate::stop::Stop;
 
-/// What wakes the program.
+/// Waits for events.
 pub struct Waiter(Epoll);
 
 impl Waiter {
-    /// One that the stop signal wakes.
+    /// Returns a waiter for stop signals.
     pub fn new(stop: &Stop) -> Result<Self> {
         let waiter = Self(Epoll::new().context("cannot make an epoll instance")?);
         waiter.watch(stop.fd())?;
@@ -36,7 +36,7 @@ impl Waiter {
         let timeout = timeout.map_or(-1, |timeout| {
             i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
         });
-        // What it was matters little: events are edge-triggered, and each round looks at all.
+        // The events are not read: they are edge-triggered, and each round checks everything.
         let mut events = [EpollEvent::default(); 16];
         match self.0.wait(timeout, &mut events) {
             Err(err) if err.kind() != io::ErrorKind::Interrupted => {

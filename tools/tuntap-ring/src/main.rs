@@ -33,33 +33,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Give devices backpressure, under running virtual machines
+    /// Give devices backpressure, while virtual machines run
     #[command(
         after_help = "Devices that are created later get it as well, while their names match. Without PATTERN, \
-                            tuntap-ring reads /etc/tuntap-ring.conf, one pattern a line; without that file it takes \
-                            all devices, '*'.\n\n\
+                            tuntap-ring reads /etc/tuntap-ring.conf, one pattern per line; the default is all \
+                            devices, '*'.\n\n\
                             tuntap-ring live-patches the in-kernel vhost_net, which stays loaded until \
-                            'tuntap-ring off'. On a kernel without live patching it loads a rebuilt vhost_net, for \
-                            which no virtual machine may be running.\n\n\
+                            'tuntap-ring off'. On a kernel without live patching it loads a rebuilt vhost_net, \
+                            which requires that no virtual machine runs.\n\n\
                             Devices with the qdisc noqueue, in which no packet can wait, get the default qdisc, \
                             until 'tuntap-ring off'. libvirt gives its taps noqueue.\n\n\
-                            A guest that does not read holds its senders for half a second (the parameter \
+                            A guest that does not read blocks its senders for half a second (the parameter \
                             stall_timeout= of tuntap_ring); then its device drops packets until the guest reads. \
-                            Devices whose program set IFF_BACKPRESSURE by itself are not covered."
+                            This does not apply to devices whose program set IFF_BACKPRESSURE itself."
     )]
     On {
         /// Shell patterns of device names, such as 'vnet*'
         #[arg(value_name = "PATTERN")]
         patterns: Vec<String>,
-        /// Do not return, and give each later device with noqueue a qdisc, as libvirt's need
+        /// Do not return, and give each later device with noqueue a qdisc, such as those of libvirt
         #[arg(long)]
         follow: bool,
     },
-    /// Take backpressure away again, under running virtual machines
+    /// Remove backpressure again, while virtual machines run
     Off,
     /// Show the consumer, and each device of every network namespace
     #[command(
-        after_help = "FLAG is who has set IFF_BACKPRESSURE: policy (the name matches a pattern of 'tuntap-ring \
+        after_help = "FLAG is the origin of IFF_BACKPRESSURE: policy (the name matches a pattern of 'tuntap-ring \
                             on'), opener (the program itself), released (cleared, as the consumer does not read) or \
                             none. STOPPED is the time since a stopped queue has sent a packet. SLOTS is the length of \
                             the shortest ring. The first DROPS column counts drops at the device, the second drops in \
@@ -70,7 +70,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show live what tuntap_ring counts
+    /// Show the counters of tuntap_ring live
     Watch(watch::WatchArgs),
     /// Run a command, such as QEMU, with the descriptors of a tap that has IFF_BACKPRESSURE
     Run(run::RunArgs),
@@ -90,7 +90,7 @@ fn execute(command: Command) -> Result<()> {
                 let patterns = configured.unwrap_or_else(|| vec!["*".to_owned()]);
                 ensure!(
                     !patterns.is_empty(),
-                    "{CONFIGURATION} has no pattern (cure: add one, such as *, or name one after on)"
+                    "{CONFIGURATION} has no pattern (fix: add one such as *, or give one to 'tuntap-ring on')"
                 );
                 patterns
             } else {
@@ -110,7 +110,7 @@ fn execute(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Watch(args) => watch::watch(&args),
-        Command::Run(_) => unreachable!("it has an exit status of its own"),
+        Command::Run(_) => unreachable!("it has its own exit status"),
         Command::Completion { shell } => {
             let mut cli = Cli::command();
             clap_complete::generate(shell, &mut cli, "tuntap-ring", &mut io::stdout());

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Returns the folder of the module in debugfs. `ip netns exec` mounts a `/sys` without debugfs; then the folder is found
-/// through the first process.
+/// Returns the folder of the module in debugfs. `ip netns exec` mounts a `/sys` without debugfs; then the folder is
+/// found through the first process.
 pub fn debugfs() -> PathBuf {
     let folder = Path::new("sys/kernel/debug/tuntap_ring");
     let own = Path::new("/").join(folder);
@@ -23,12 +23,12 @@ pub fn debugfs() -> PathBuf {
     }
 }
 
-/// Whether a module is loaded.
+/// Returns whether a module is loaded.
 pub fn is_loaded(module: &str) -> bool {
     Path::new("/sys/module").join(module).exists()
 }
 
-/// How many use a module, 0 if it is not loaded.
+/// Returns the reference count of a module, 0 if it is not loaded.
 pub fn users(module: &str) -> u32 {
     fs::read_to_string(format!("/sys/module/{module}/refcnt"))
         .ok()
@@ -36,7 +36,7 @@ pub fn users(module: &str) -> u32 {
         .unwrap_or(0)
 }
 
-/// Whether there is a file of a module for the running kernel.
+/// Returns whether there is a file of a module for the running kernel.
 pub fn is_installed(module: &str) -> bool {
     Command::new("modinfo")
         .args(["-n", module])
@@ -61,13 +61,13 @@ fn run(program: &str, module: &str, more: impl FnOnce() -> String) -> Result<()>
     let output = Command::new(program)
         .arg(module)
         .output()
-        .with_context(|| format!("cannot run {program} (cure: install kmod)"))?;
+        .with_context(|| format!("cannot run {program} (fix: install kmod)"))?;
     if output.status.success() {
         return Ok(());
     }
     let error = String::from_utf8_lossy(&output.stderr);
     let more = more();
-    // What the kernel says is closer to the cause than kmod's text for an errno.
+    // The kernel's message is more specific than kmod's text for an errno.
     if more.is_empty() {
         bail!("{}", error.trim());
     }

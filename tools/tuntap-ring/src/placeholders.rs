@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What stands for descriptors in the arguments of the command.
+//! Placeholders for descriptors in the arguments of the command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use anyhow::{Result, ensure};
 
-/// Each placeholder, and what it stands for. One that begins like another comes before it.
+/// The placeholders and their meaning. A longer placeholder comes before its prefix.
 const PLACEHOLDERS: [(&str, Piece<'_>); 5] = [
     ("%vhostfds", Piece::Vhost { all: true }),
     ("%vhostfd", Piece::Vhost { all: false }),
@@ -20,7 +20,7 @@ const PLACEHOLDERS: [(&str, Piece<'_>); 5] = [
 /// A part of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece<'a> {
-    /// Text, as it is.
+    /// Unchanged text.
     Text(&'a [u8]),
     /// The queue of the tap, or all of them.
     Tap { all: bool },
@@ -54,7 +54,7 @@ fn pieces(argument: &OsStr) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// Whether there is a placeholder for the tap, and one for vhost-net.
+/// Returns whether there is a placeholder for the tap, and one for vhost-net.
 pub fn wants(arguments: &[OsString]) -> (bool, bool) {
     let mut wants = (false, false);
     for piece in arguments.iter().flat_map(|argument| pieces(argument)) {
@@ -81,7 +81,7 @@ pub fn fill(argument: &OsStr, taps: &[RawFd], vhosts: &[RawFd]) -> Result<OsStri
         };
         ensure!(
             all || descriptors.len() == 1,
-            "%{name} is one descriptor, and there are {} queues (cure: write {name}s=%{name}s)",
+            "%{name} is one descriptor, but there are {} queues (fix: write {name}s=%{name}s)",
             descriptors.len()
         );
         let descriptors: Vec<_> = descriptors.iter().map(RawFd::to_string).collect();
@@ -133,9 +133,9 @@ mod tests {
             filled("tap,fds=%fds,vhostfds=%vhostfds", &taps, &vhosts).unwrap(),
             "tap,fds=3:5:12,vhostfds=4:6:13"
         );
-        for (bad, cure) in [("%fd", "fds=%fds"), ("%vhostfd", "vhostfds=%vhostfds")] {
+        for (bad, fix) in [("%fd", "fds=%fds"), ("%vhostfd", "vhostfds=%vhostfds")] {
             let err = filled(bad, &taps, &vhosts).unwrap_err().to_string();
-            assert!(err.contains(cure), "seen: {err}");
+            assert!(err.contains(fix), "seen: {err}");
         }
     }
 

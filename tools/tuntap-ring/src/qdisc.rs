@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Qdiscs for devices that have backpressure and none in which a packet could wait: libvirt gives its taps `noqueue`.
+//! Qdiscs for devices with backpressure and `noqueue`, in which no packet can wait: libvirt gives its taps `noqueue`.
 
 use std::env;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::status::{self, Namespace};
 /// The handle of the qdiscs that this program adds, so that it finds them again.
 const HANDLE: &str = "7472:";
 
-/// Gives each device with `noqueue` whose flag the patterns have set the qdisc that it would have had otherwise, and
-/// gives `noqueue` back to those whose flag they no longer set. Returns the names of the former.
+/// Gives each device with `noqueue` whose flag the patterns have set the default qdisc, and returns the names of these
+/// devices. Gives `noqueue` back to devices whose flag the patterns no longer set.
 ///
-/// The kernel drops what is sent to a device while its qdisc is replaced, as always.
+/// The kernel drops packets to a device while its qdisc is replaced.
 ///
-/// A device that fails, as one that has just gone, is printed, and the others are adjusted.
+/// Prints an error for a device that fails, for example because it was removed, and goes on with the others.
 fn adjust() -> Result<Vec<String>> {
     let mut names = Vec::new();
     let seen = status::devices()?;
@@ -41,7 +41,7 @@ fn adjust() -> Result<Vec<String>> {
             };
             let by_policy = ["policy", "released"].contains(&device.flag.as_str());
             let result = if by_policy && qdisc.kind == "noqueue" {
-                // Only a device that can have several queues takes mq.
+                // Only a multi-queue device supports mq.
                 replace(&namespace, &device.name, &["handle", HANDLE, "mq"])
                     .or_else(|_| replace(&namespace, &device.name, &["handle", HANDLE, &default()]))
                     .map(|()| names.push(device.name.clone()))
@@ -59,7 +59,7 @@ fn adjust() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Waits until no packet waits in a qdisc, which takes no time without backpressure; for a second at most.
+/// Waits until a qdisc is empty, which takes no time without backpressure; for a second at most.
 fn wait_until_empty(namespace: &Namespace, device: &str) -> Result<()> {
     for _ in 0..20 {
         let waits = status::root_qdiscs(namespace)?
@@ -73,8 +73,8 @@ fn wait_until_empty(namespace: &Namespace, device: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says to systemd that all devices have been seen to, and from then on [`adjust`]s each device that gets `noqueue`
-/// in this network namespace.
+/// [`adjust`]s all devices, notifies systemd, and then [`adjust`]s each device that gets `noqueue` in this network
+/// namespace.
 pub fn follow() -> Result<()> {
     let mut is_first = true;
     loop {
@@ -82,8 +82,8 @@ pub fn follow() -> Result<()> {
             .args(["--pdeathsig", "TERM", "tc", "monitor"])
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot run setpriv (cure: install util-linux)")?;
-        // What has come between the last look and the monitor.
+            .context("cannot run setpriv (fix: install util-linux)")?;
+        // Devices between the last adjustment and the start of the monitor.
         adjust_and_print();
         if is_first {
             if let Some(socket) = env::var_os("NOTIFY_SOCKET") {
@@ -97,19 +97,19 @@ pub fn follow() -> Result<()> {
                 adjust_and_print();
             }
         }
-        // It has missed events, or was ended.
+        // The monitor has missed events, or was ended.
         let _ = monitor.kill();
         let _ = monitor.wait();
         thread::sleep(Duration::from_secs(1));
     }
 }
 
-/// [`adjust`]s what it can, and prints what it has done. Without iproute2 it can do nothing, which is no reason to fail.
+/// [`adjust`]s devices, and prints their names. Only prints an error, for example without iproute2.
 pub fn adjust_and_print() {
     match adjust() {
         Ok(names) => {
             for name in names {
-                println!("{name}: a qdisc instead of noqueue");
+                println!("{name}: noqueue replaced with a qdisc");
             }
         }
         Err(err) => eprintln!("tuntap-ring: {err:#}"),
@@ -122,7 +122,7 @@ fn replace(namespace: &Namespace, device: &str, qdisc: &[&str]) -> Result<()> {
     namespace.run(&command)
 }
 
-/// The qdisc of devices that get none by name.
+/// Returns the default qdisc of devices.
 fn default() -> String {
     fs::read_to_string("/proc/sys/net/core/default_qdisc")
         .map(|name| name.trim().to_owned())
@@ -131,11 +131,11 @@ fn default() -> String {
         .unwrap_or_else(|| "fq_codel".to_owned())
 }
 
-/// Says that the unit has started: `sd_notify(3)`.
+/// Notifies systemd that the unit has started: `sd_notify(3)`.
 fn notify(socket: &Path) -> Result<()> {
     UnixDatagram::unbound()
         .and_then(|sender| sender.send_to(b"READY=1", socket))
-        .with_context(|| format!("cannot tell systemd at {}", socket.display()))?;
+        .with_context(|| format!("cannot notify systemd at {}", socket.display()))?;
     Ok(())
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systemd_is_told() {
+    fn systemd_is_notified() {
         let path = env::temp_dir().join(format!("tuntap-ring-test-{}", std::process::id()));
         let receiver = UnixDatagram::bind(&path).unwrap();
         notify(&path).unwrap();

@@ -20,7 +20,7 @@ use crate::placeholders;
 const FAILED: u8 = 125;
 /// If the command cannot be run.
 const CANNOT_RUN: u8 = 126;
-/// If there is no such command.
+/// If the command does not exist.
 const NOT_FOUND: u8 = 127;
 
 /// The arguments of `run`.
@@ -31,9 +31,9 @@ const NOT_FOUND: u8 = 127;
                   %fd        the tap's queue       %fds       all its queues, as 3:5:7\n  \
                   %vhostfd   its vhost-net device  %vhostfds  one for each queue, as 4:6:8\n  \
                   %%         a percent sign\n\n\
-                  /dev/vhost-net is opened only if a placeholder asks for it.\n\n\
-                  A tap that is not there is made, and goes when the command ends. To have it in a \
-                  bridge, or for a user who is not root, make it before:\n\n  \
+                  /dev/vhost-net is opened only for these placeholders.\n\n\
+                  A tap that does not exist is created, and removed when the command ends. To use it in \
+                  a bridge, or as a user other than root, create it first:\n\n  \
                   ip tuntap add dev tap0 mode tap user alice\n  \
                   ip link set tap0 master br0 up\n\n\
                   Warning: with IFF_BACKPRESSURE a guest that does not read blocks its senders, and one \
@@ -49,15 +49,15 @@ const NOT_FOUND: u8 = 127;
                   -netdev tap,id=net0,fds=%fds,vhost=on,vhostfds=%vhostfds \\\n    \
                   -device virtio-net-pci,netdev=net0,mq=on,vectors=10\n\n\
                   Exit status: that of the command; 125 on an error before it, 126 if it cannot be \
-                  run, 127 if there is none, 2 on wrong usage."
+                  run, 127 if it does not exist, 2 on wrong usage."
 )]
 pub struct RunArgs {
-    /// Tap device to attach to; made if there is none
+    /// Tap device to attach to; created if it does not exist
     #[arg(long, value_name = "NAME", value_parser = interface_name,
           required_unless_present = "device")]
     tap: Option<String>,
 
-    /// Character device of a macvtap or ipvtap instead, such as /dev/tap7; these know no
+    /// Character device of a macvtap or ipvtap instead, such as /dev/tap7; these do not support
     /// IFF_BACKPRESSURE
     #[arg(long, value_name = "PATH", conflicts_with = "tap")]
     device: Option<PathBuf>,
@@ -76,9 +76,9 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
-/// What the command inherits, and the command with the descriptors in it.
+/// The files that the command inherits, and the command with their descriptors.
 struct Prepared {
-    /// Open for as long as that lives, and after it is another program.
+    /// Open while this lives, and after exec.
     _files: Vec<File>,
     command: Vec<OsString>,
 }
@@ -87,7 +87,7 @@ fn prepare(cli: &RunArgs) -> Result<Prepared> {
     let (wants_tap, wants_vhost) = placeholders::wants(&cli.command);
     ensure!(
         wants_tap,
-        "the command takes no descriptor of the tap (cure: write fd=%fd or fds=%fds in it)"
+        "the command has no placeholder for the tap (fix: write fd=%fd or fds=%fds in it)"
     );
     let (source, backpressure) = match (&cli.tap, &cli.device) {
         (Some(name), _) => (Source::Name(name), true),
@@ -119,8 +119,8 @@ fn prepare(cli: &RunArgs) -> Result<Prepared> {
     })
 }
 
-/// Lets a descriptor of ours stay open in the command. Others of ours are closed then; what this
-/// program has inherited itself goes on to the command, as it was meant to.
+/// Lets a descriptor of this program stay open in the command, which closes the others. Descriptors that this
+/// program has inherited are passed on to the command.
 fn inherit(fd: RawFd) -> Result<()> {
     // SAFETY: The call takes no pointers.
     result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })
@@ -128,7 +128,7 @@ fn inherit(fd: RawFd) -> Result<()> {
     Ok(())
 }
 
-/// Says what went wrong before the command ran.
+/// Prints an error before the command runs.
 fn failed(err: &anyhow::Error) -> ExitCode {
     eprintln!("tuntap-ring: {err:#}");
     ExitCode::from(FAILED)
@@ -141,17 +141,17 @@ pub fn run(cli: &RunArgs) -> ExitCode {
         Err(err) => return failed(&err),
     };
     let program = &prepared.command[0];
-    // Comes back only if that fails.
+    // Returns only if it fails.
     let err = process::Command::new(program)
         .args(&prepared.command[1..])
         .exec();
-    let (status, cure) = match err.kind() {
+    let (status, fix) = match err.kind() {
         io::ErrorKind::NotFound => (NOT_FOUND, "install it, or give its path"),
         io::ErrorKind::PermissionDenied => (CANNOT_RUN, "name a program"),
-        _ => (CANNOT_RUN, "run it by hand, to see what is wrong"),
+        _ => (CANNOT_RUN, "run it by hand to see the reason"),
     };
     eprintln!(
-        "tuntap-ring: cannot run {}: {err} (cure: {cure})",
+        "tuntap-ring: cannot run {}: {err} (fix: {fix})",
         program.to_string_lossy()
     );
     ExitCode::from(status)
@@ -193,7 +193,6 @@ mod tests {
         }
     }
 
-    /// What comes behind the dashes is not ours.
     #[test]
     fn passes_options_after_dashes_to_the_command() {
         let cli = parse("--tap tap0 -- qemu --tap tap1 --help %fd").unwrap();
@@ -206,6 +205,6 @@ mod tests {
     fn rejects_a_command_that_takes_no_tap() {
         let cli = parse("--tap tap0 -- qemu %%fd %vhostfd").unwrap();
         let err = prepare(&cli).err().unwrap().to_string();
-        assert!(err.contains("cure: write fd=%fd"), "seen: {err}");
+        assert!(err.contains("fix: write fd=%fd"), "seen: {err}");
     }
 }

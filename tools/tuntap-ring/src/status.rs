@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `status`: who takes the packets, and what each device does, in every network namespace.
+//! `status`: the consumer, and the state of each device, in every network namespace.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -38,7 +38,7 @@ pub fn devices() -> Result<Vec<Seen>> {
     let file = modules::debugfs().join("devices");
     let text = fs::read_to_string(&file).map_err(|err| {
         anyhow!(
-            "cannot read {}: {err} (cure: run as root, with debugfs mounted)",
+            "cannot read {}: {err} (fix: run as root, with debugfs mounted)",
             file.display()
         )
     })?;
@@ -47,7 +47,7 @@ pub fn devices() -> Result<Vec<Seen>> {
         .map(|line| {
             parse(line).ok_or_else(|| {
                 anyhow!(
-                    "{} has an unknown line: {line} (cure: use the tool with the module of its own version)",
+                    "{} has an unknown line: {line} (fix: use the tool with the module of the same version)",
                     file.display()
                 )
             })
@@ -82,7 +82,7 @@ fn parse(line: &str) -> Option<Seen> {
     })
 }
 
-/// A process, by what it is called and its number.
+/// A process: its name and PID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Program {
     name: String,
@@ -166,13 +166,14 @@ fn openers() -> BTreeMap<String, Vec<Program>> {
     openers
 }
 
-/// A network namespace: by what it is called, and by which file it is entered.
+/// A network namespace: its name, and the file to enter it.
 pub struct Namespace {
     name: String,
     file: PathBuf,
 }
 
-/// All network namespaces that have a process or a name, by their inodes. That of this program has no name.
+/// Returns all network namespaces that have a process or a name, by their inodes. The one of this program has an empty
+/// name.
 pub fn namespaces() -> BTreeMap<u64, Namespace> {
     let mut namespaces = BTreeMap::new();
     let own = inode(Path::new("/proc/self/ns/net"));
@@ -209,8 +210,8 @@ fn inode(file: &Path) -> Option<u64> {
 }
 
 impl Namespace {
-    /// What a command of iproute2 prints in it, as JSON.
-    fn ask(&self, command: &[&str]) -> Result<Value> {
+    /// Returns the JSON output of a command of iproute2 in it.
+    fn query(&self, command: &[&str]) -> Result<Value> {
         let output = self.output(command)?;
         // An empty list is printed as nothing.
         Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Array(Vec::new())))
@@ -239,7 +240,7 @@ impl Namespace {
         whole
             .args(&command[1..])
             .output()
-            .with_context(|| format!("cannot run {} (cure: install iproute2)", command[0]))
+            .with_context(|| format!("cannot run {} (fix: install iproute2)", command[0]))
     }
 }
 
@@ -248,13 +249,13 @@ pub struct RootQdisc {
     pub device: String,
     pub kind: String,
     pub handle: String,
-    /// How many packets wait in it.
+    /// Number of packets in it.
     pub packets: u64,
 }
 
 /// The root qdiscs of the devices of a network namespace.
 pub fn root_qdiscs(namespace: &Namespace) -> Result<Vec<RootQdisc>> {
-    let qdiscs = namespace.ask(&["tc", "-json", "-statistics", "qdisc", "show"])?;
+    let qdiscs = namespace.query(&["tc", "-json", "-statistics", "qdisc", "show"])?;
     Ok(each(&qdiscs)
         .filter(|qdisc| qdisc.get("root").is_some())
         .map(|qdisc| RootQdisc {
@@ -287,7 +288,7 @@ pub struct Device {
     reason: String,
 }
 
-/// What `status` shows.
+/// The output of `status`.
 #[derive(Debug, Serialize)]
 pub struct Status {
     /// `live-patched`, `rebuilt` or `none`.
@@ -318,13 +319,13 @@ impl Status {
         let mut devices = Vec::new();
         for (inode, namespace) in namespaces() {
             let links =
-                namespace.ask(&["ip", "-json", "-details", "-statistics", "link", "show"])?;
-            let ours: Vec<_> = each(&links).filter(|link| is_tuntap(link)).collect();
-            if ours.is_empty() {
+                namespace.query(&["ip", "-json", "-details", "-statistics", "link", "show"])?;
+            let tuntaps: Vec<_> = each(&links).filter(|link| is_tuntap(link)).collect();
+            if tuntaps.is_empty() {
                 continue;
             }
-            let qdiscs = namespace.ask(&["tc", "-json", "-statistics", "qdisc", "show"])?;
-            for link in ours {
+            let qdiscs = namespace.query(&["tc", "-json", "-statistics", "qdisc", "show"])?;
+            for link in tuntaps {
                 devices.push(device(link, &qdiscs, &namespace, inode, &seen, &openers));
             }
         }
@@ -501,7 +502,7 @@ fn device(
 /// Why backpressure has no effect on a device.
 fn reason(device: &Device) -> String {
     let reason = match (device.kind.as_str(), device.flag.as_str()) {
-        ("macvtap" | "ipvtap", _) => "macvtap and ipvtap know no backpressure",
+        ("macvtap" | "ipvtap", _) => "macvtap and ipvtap have no backpressure",
         (_, "unknown") => "tuntap_ring is not loaded",
         (_, "none") => "no pattern matches",
         (_, "released") => "consumer stalled; drops until it reads",

@@ -15,18 +15,18 @@ use crate::qdisc;
 use crate::status::{self, Status};
 
 pub const MODULE: &str = "tuntap_ring";
-/// The live patch of the kernel's own `vhost_net`, and its state.
+/// The live patch of the in-kernel `vhost_net`, and its state.
 pub const LIVEPATCH: &str = "tuntap_ring_livepatch";
 const LIVEPATCH_STATE: &str = "/sys/kernel/livepatch/tuntap_ring_livepatch";
-/// What is loaded instead of the kernel's own where that cannot be patched.
+/// The replacement of the in-kernel `vhost_net` on kernels without live patching.
 pub const REBUILT: &str = "tuntap_ring_vhost_net";
-const KERNELS_OWN: &str = "vhost_net";
+const IN_KERNEL: &str = "vhost_net";
 pub const PATTERNS: &str = "/sys/module/tuntap_ring/parameters/backpressure";
 
 /// After this time, the tasks that hold up a transition are printed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The patterns in a configuration: one a line, without comments.
+/// Reads the patterns of a configuration: one per line, without comments.
 pub fn configured(path: &Path) -> Result<Option<Vec<String>>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(parse(&text))),
@@ -43,12 +43,12 @@ fn parse(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Gives devices that match backpressure, and has vhost-net take their packets by `tuntap_ring`.
+/// Gives devices that match backpressure, and makes vhost-net consume their rings with `tuntap_ring`.
 pub fn on(patterns: &[String]) -> Result<()> {
     let was_loaded = modules::is_loaded(MODULE);
     ensure!(
         was_loaded || modules::is_installed(MODULE),
-        "{MODULE} is not installed for the running kernel (cure: install tuntap-ring-modules-$(uname -r), or \
+        "{MODULE} is not installed for the running kernel (fix: install tuntap-ring-modules-$(uname -r), or \
          tuntap-ring-dkms)"
     );
     modules::load(MODULE)?;
@@ -62,7 +62,7 @@ pub fn on(patterns: &[String]) -> Result<()> {
             let _ = undo();
         }
     })?;
-    // Without debugfs they cannot be seen, and without iproute2 not the rest, which is no reason to fail.
+    // Missing debugfs or iproute2 only limits the output.
     let devices = status::devices().map_or_else(
         |err| format!("{err:#}"),
         |devices| {
@@ -84,10 +84,10 @@ pub fn on(patterns: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what [`on`] has done.
+/// Undoes [`on`].
 pub fn off() -> Result<()> {
     if !modules::is_loaded(MODULE) {
-        println!("off already");
+        println!("already off");
         return Ok(());
     }
     undo()?;
@@ -104,7 +104,7 @@ fn undo() -> Result<()> {
     if modules::is_loaded(REBUILT) {
         ensure_unused(REBUILT)?;
         modules::remove(REBUILT)?;
-        modules::load(KERNELS_OWN)?;
+        modules::load(IN_KERNEL)?;
     }
     modules::remove(MODULE).context("tuntap_ring stays loaded, without effect")
 }
@@ -128,14 +128,14 @@ fn remove_patch() -> Result<()> {
 fn write_patterns(list: &str) -> Result<()> {
     fs::write(PATTERNS, format!("{list}\n")).map_err(|err| match err.kind() {
         io::ErrorKind::InvalidInput => anyhow::anyhow!(
-            "'{list}' has a pattern that no device's name can match (cure: use shell patterns such as vnet*)"
+            "'{list}' has a pattern that no device's name can match (fix: use shell patterns such as vnet*)"
         ),
-        io::ErrorKind::PermissionDenied => anyhow::anyhow!("cannot write {PATTERNS}: {err} (cure: run as root)"),
+        io::ErrorKind::PermissionDenied => anyhow::anyhow!("cannot write {PATTERNS}: {err} (fix: run as root)"),
         _ => anyhow::anyhow!("cannot write {PATTERNS}: {err}"),
     })
 }
 
-/// Has vhost-net call `tuntap_ring`, and returns a description of the consumer.
+/// Makes vhost-net call `tuntap_ring`, and returns a description of the consumer.
 fn consume() -> Result<&'static str> {
     if modules::is_loaded(LIVEPATCH) && state("enabled") != Some(1) {
         // Disabled by hand, by an interrupted `off`, or by a live patch that replaces all others.
@@ -149,15 +149,15 @@ fn consume() -> Result<&'static str> {
     if !modules::is_loaded(REBUILT) {
         ensure!(
             modules::is_installed(REBUILT),
-            "neither {LIVEPATCH} nor {REBUILT} is installed for this kernel (cure: install the package for it)"
+            "neither {LIVEPATCH} nor {REBUILT} is installed for this kernel (fix: install the package for it)"
         );
-        ensure_unused(KERNELS_OWN)?;
-        if modules::is_loaded(KERNELS_OWN) {
-            modules::remove(KERNELS_OWN)?;
+        ensure_unused(IN_KERNEL)?;
+        if modules::is_loaded(IN_KERNEL) {
+            modules::remove(IN_KERNEL)?;
         }
         modules::load(REBUILT)?;
     }
-    Ok("vhost_net is the rebuilt one, as this kernel cannot be live-patched")
+    Ok("vhost_net is rebuilt, as this kernel does not support live patching")
 }
 
 fn ensure_unused(module: &str) -> Result<()> {
@@ -169,7 +169,7 @@ fn ensure_unused(module: &str) -> Result<()> {
         .map(|program| program.to_string())
         .collect();
     bail!(
-        "{module} is in use, and this kernel cannot live-patch it (cure: end {})",
+        "{module} is in use, and this kernel cannot live-patch it (fix: end {})",
         if programs.is_empty() {
             "the virtual machines that use it".to_owned()
         } else {
@@ -178,29 +178,29 @@ fn ensure_unused(module: &str) -> Result<()> {
     );
 }
 
-/// One of the two numbers of the live patch; `None` if it is not there.
+/// Returns a number of the live patch's state; `None` if it is not loaded.
 fn state(name: &str) -> Option<u32> {
     let text = fs::read_to_string(Path::new(LIVEPATCH_STATE).join(name)).ok()?;
     text.trim().parse().ok()
 }
 
-/// Whether the live patch is being enabled or disabled.
+/// Returns whether the live patch is being enabled or disabled.
 pub fn is_in_transition() -> bool {
     state("transition") == Some(1)
 }
 
-/// Whether the live patch is enabled, and in effect for every task.
+/// Returns whether the live patch is enabled, and in effect for every task.
 pub fn is_patched() -> bool {
     state("enabled") == Some(1) && state("transition") == Some(0)
 }
 
 /// Waits for the end of a transition, and prints the tasks that hold it up when it takes long.
 fn wait_for_transition() {
-    let mut told = Instant::now();
+    let mut printed = Instant::now();
     while state("transition") == Some(1) {
         thread::sleep(Duration::from_millis(50));
-        if told.elapsed() >= PATIENCE {
-            told = Instant::now();
+        if printed.elapsed() >= PATIENCE {
+            printed = Instant::now();
             let target = state("enabled").unwrap_or(0);
             for task in status::tasks_not_in_state(target) {
                 eprintln!(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `watch`: shows what the module counts, as it goes.
+//! `watch`: shows the counters of the module live.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -28,11 +28,11 @@ use crate::modules;
                   wrong usage."
 )]
 pub struct WatchArgs {
-    /// Time between two looks
+    /// Time between two samples
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub interval: Duration,
 
-    /// End after that many looks
+    /// End after that many samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
@@ -59,7 +59,7 @@ fn rate(count: u64, seconds: f64) -> f64 {
     }
 }
 
-/// Each counter that is one number: its file, and what it is called.
+/// The counters that are one number: file and name.
 const COUNTERS: [(&str, &str); 5] = [
     ("calls", "calls"),
     ("entries", "entries"),
@@ -75,12 +75,12 @@ const WITHHELD: usize = 3;
 /// How wide the longest bar of the histogram is.
 const BAR: usize = 40;
 
-/// What the module has counted at a moment.
+/// The counters of the module at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sample {
     /// As in [`COUNTERS`].
     counters: [u64; COUNTERS.len()],
-    /// Calls that took so many entries at least, and fewer than the next says.
+    /// Calls by their number of entries: at least this number, and less than the next.
     batches: Vec<(u64, u64)>,
     /// Device and number of each queue that is stopped.
     stopped: Vec<String>,
@@ -109,10 +109,16 @@ impl Sample {
         Ok(sample)
     }
 
-    /// What has come since an earlier sample; all, if the module was loaded anew since.
+    /// Returns the difference to an earlier sample; all, if the module was loaded again since.
     fn since(&self, earlier: &Self) -> Self {
-        let anew = self.counters[CALLS] < earlier.counters[CALLS];
-        let since = |now: u64, then: u64| if anew { now } else { now.saturating_sub(then) };
+        let reloaded = self.counters[CALLS] < earlier.counters[CALLS];
+        let since = |now: u64, then: u64| {
+            if reloaded {
+                now
+            } else {
+                now.saturating_sub(then)
+            }
+        };
         let mut since_then = self.clone();
         for (now, then) in since_then.counters.iter_mut().zip(earlier.counters) {
             *now = since(*now, then);
@@ -129,33 +135,33 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn explain(path: &Path, err: &io::Error) -> anyhow::Error {
-    let cure = match err.kind() {
+    let fix = match err.kind() {
         io::ErrorKind::NotFound => {
             "modprobe tuntap_ring, and mount -t debugfs debugfs /sys/kernel/debug"
         }
         io::ErrorKind::PermissionDenied => "run as root",
         _ => "give --counters the folder of the module in debugfs",
     };
-    anyhow!("cannot read {}: {err} (cure: {cure})", path.display())
+    anyhow!("cannot read {}: {err} (fix: {fix})", path.display())
 }
 
 fn unexpected(folder: &Path, name: &str) -> anyhow::Error {
     anyhow!(
-        "{} is not what this program knows (cure: use it with the module of its own version)",
+        "{} has an unknown format (fix: use the tool with the module of the same version)",
         folder.join(name).display()
     )
 }
 
-/// What is shown: the last interval, all of it, and how often queues were seen stopped in a row.
+/// The screen: the last interval, the totals, and for how many samples in a row queues were stopped.
 struct View {
     sample: Sample,
     last: Sample,
     /// How long the last interval took.
     interval: f64,
     /// How many intervals there were, and how long they took together.
-    looks: u64,
+    samples: u64,
     elapsed: f64,
-    /// The queues that are stopped now, and at how many looks in a row.
+    /// The queues that are stopped now, and for how many samples in a row.
     stopped: Vec<(String, u64)>,
 }
 
@@ -165,7 +171,7 @@ impl View {
             last: sample.clone(),
             sample,
             interval: 0.0,
-            looks: 0,
+            samples: 0,
             elapsed: 0.0,
             stopped: Vec::new(),
         };
@@ -177,18 +183,20 @@ impl View {
         self.last = sample.since(&self.sample);
         self.sample = sample;
         self.interval = interval.as_secs_f64();
-        self.looks += 1;
+        self.samples += 1;
         self.elapsed += self.interval;
         self.see_stopped();
     }
 
     fn see_stopped(&mut self) {
-        let looks = |queue: &String| {
+        let samples = |queue: &String| {
             let before = self.stopped.iter().find(|(name, _)| name == queue);
-            before.map_or(0, |(_, looks)| *looks)
+            before.map_or(0, |(_, samples)| *samples)
         };
         let now = self.sample.stopped.iter();
-        self.stopped = now.map(|queue| (queue.clone(), looks(queue) + 1)).collect();
+        self.stopped = now
+            .map(|queue| (queue.clone(), samples(queue) + 1))
+            .collect();
     }
 
     fn per_second(&self, counter: usize) -> f64 {
@@ -204,18 +212,18 @@ impl View {
     fn screen(&self) -> String {
         let mut text = String::from("tuntap_ring, ");
         // Nothing has a rate yet.
-        let _ = match self.looks {
+        let _ = match self.samples {
             0 => write!(text, "since it was loaded"),
             _ => write!(
                 text,
-                "for {:.0} s, one look in {:.1} s",
+                "for {:.0} s, one sample per {:.1} s",
                 self.elapsed, self.interval
             ),
         };
         text.push_str("; Ctrl-C ends\n\n");
         let _ = writeln!(text, "{:22}{:>14}{:>20}", "", "per second", "total");
         for (index, (_, title)) in COUNTERS.iter().enumerate() {
-            let per_second = match self.looks {
+            let per_second = match self.samples {
                 0 => "-".to_owned(),
                 _ => grouped(self.per_second(index).round() as u64),
             };
@@ -227,13 +235,13 @@ impl View {
         if self.stopped.is_empty() {
             text.push_str(" none");
         }
-        for (queue, looks) in &self.stopped {
-            let _ = match looks {
+        for (queue, samples) in &self.stopped {
+            let _ = match samples {
                 1 => write!(text, "\n  {queue}"),
-                _ => write!(text, "\n  {queue}, at the last {looks} looks"),
+                _ => write!(text, "\n  {queue}, for {samples} samples"),
             };
-            if *looks > 2 && self.last.counters[CALLS] == 0 {
-                text.push_str("; nobody takes from any ring");
+            if *samples > 2 && self.last.counters[CALLS] == 0 {
+                text.push_str("; no ring is consumed");
             }
         }
         let _ = writeln!(text, "\n\nentries a call{:>22.1}", self.per_call());
@@ -255,11 +263,11 @@ impl View {
         text
     }
 
-    /// The heading of what `line` gives.
+    /// Returns the heading of the lines.
     const HEADING: &str =
         "   seconds      calls/s    entries/s    wakes/s withheld/s per call stopped";
 
-    /// One interval, for what is no terminal.
+    /// Returns the line of one interval, for output that is not a terminal.
     fn line(&self) -> String {
         let stopped = match self.sample.stopped.len() {
             0 => "-".to_owned(),
@@ -357,7 +365,7 @@ pub fn watch(args: &WatchArgs) -> Result<()> {
     if screen.is_some() {
         print(drawn(&view.screen(), terminal_size()).as_bytes())?;
     }
-    while args.count.is_none_or(|count| view.looks < count) {
+    while args.count.is_none_or(|count| view.samples < count) {
         let next = then + args.interval;
         while stop.count() == 0 && Instant::now() < next {
             waiter.wait(Some(next.saturating_duration_since(Instant::now())))?;
@@ -399,7 +407,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let missing = Sample::read(&folder).unwrap_err().to_string();
         assert!(
-            missing.contains("cure: modprobe tuntap_ring"),
+            missing.contains("fix: modprobe tuntap_ring"),
             "seen: {missing}"
         );
         for (index, (name, _)) in COUNTERS.iter().enumerate() {
@@ -466,7 +474,7 @@ mod tests {
         view.advance(next, Duration::from_secs(1));
         let screen = view.screen();
         for line in [
-            "tuntap_ring, for 1 s, one look in 1.0 s; Ctrl-C ends",
+            "tuntap_ring, for 1 s, one sample per 1.0 s; Ctrl-C ends",
             "calls                      2,999,993           3,000,000",
             "        1  33.3 % ####################",
             "      2-3  66.7 % ########################################",
@@ -489,8 +497,8 @@ mod tests {
         }
         assert_eq!(view.stopped, [("tap0 0".to_owned(), 4)]);
         assert!(
-            view.screen().contains("nobody takes"),
-            "expected: \"nobody takes\" in it, seen: {}",
+            view.screen().contains("no ring is consumed"),
+            "expected: \"no ring is consumed\" in it, seen: {}",
             view.screen()
         );
         view.advance(sample([5; 5], &[], &["tap0 1"]), Duration::from_secs(1));
