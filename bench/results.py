@@ -124,7 +124,7 @@ def goals_table(rows, parameters, lower_is_better):
 
 def summary(benches):
     """Yields the lines of one table of all goals. BENCHES maps a name to the rows of that bench."""
-    lines = [("bench", "bed", "cell", "against", VERDICT)]
+    lines = [("bench", "environment", "cell", "against", VERDICT)]
     met = within = 0
     for name, rows in benches.items():
         for row in rows:
