@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# For tests in a guest whose kernel has kmemleak, and lockdep. To be sourced.
+# Checks of kmemleak and lockdep. Sourced in a VM whose kernel has both.
 
 KMEMLEAK=/sys/kernel/debug/kmemleak
 
-# Prints memory that is referred to no more. (The file has no size, whatever is in it.)
+# no_leaks: prints leaked memory, and fails if there is any. (The size of the kmemleak file is always 0.)
 no_leaks() {
 	local leaks
 	# The sleep is not a deadline: kmemleak measures age with the same clock. It does not report memory younger than
@@ -18,7 +18,8 @@ no_leaks() {
 
 lockdep_is_active() { grep -qE '^ *lock-classes: +[1-9]' /proc/lockdep_stats; }
 
-# check_leaks_and_locks: a KTAP document, after tests/lib/ktap.sh. A report turns lockdep off.
+# check_leaks_and_locks: prints a KTAP document, after tests/lib/ktap.sh is sourced. A lockdep report turns lockdep
+# off.
 check_leaks_and_locks() {
 	plan 2
 	check "kmemleak finds no leak" no_leaks

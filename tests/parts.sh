@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# For suites of parts, each a function that prints KTAP. To be sourced in a guest, after tests/lib/ktap.sh.
+# Runs the parts of a suite, which are functions that print KTAP. Sourced in a VM, after tests/lib/ktap.sh.
 
-# run_parts PART...: one after the other, each with results of its own
+# run_parts PART...: runs the parts in that order; each prints its own plan
 run_parts() {
 	local part start status=0
 	for part; do

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# KTAP for shell suites. To be sourced.
+# KTAP output for shell suites. Sourced.
 #
-#    run_alone COMMAND...          the command that repeats the checks that follow; a word %s in it stands
-#                                  for the name of the check
-#    only NAME...                  run these checks and leave out the others
+#    run_alone COMMAND...          sets the command that repeats a single check; its word %s stands for the
+#                                  name of the check
+#    only NAME...                  runs only these checks
 #    plan N                        prints the plan; numbers start at 1 again
 #    check NAME COMMAND...         passes if the command exits with status 0
 #    skip NAME REASON              only a check that tests/skips lists may be skipped
-#    finish                        fails if a check failed, or if there is none of a name given to `only`
+#    finish                        fails if a check failed, or if a name given to `only` does not exist
 #
-#    expect_error STATUS TEXT COMMAND...    a command for `check`: see below
-#    document COMMAND...                    runs a program that prints a KTAP document of its own
+#    expect_error STATUS TEXT COMMAND...    a command for `check`, see below
+#    document COMMAND...                    runs a program that prints its own KTAP document
 #
-# A check that fails prints the command that was expected to succeed, its output, and the command that
-# runs the check alone.
+# A failed check prints the command that was expected to succeed, its output, and the command that runs only
+# this check.
 
 ktap_count=0 ktap_failed=0
 ktap_alone=() ktap_only=()
@@ -33,7 +33,7 @@ plan() {
 	echo "1..$count"
 }
 
-# ktap_selected NAME: whether the check of that name is to run
+# ktap_selected NAME: whether to run the check
 ktap_selected() {
 	local name
 	[ ${#ktap_only[@]} != 0 ] || return 0
@@ -55,7 +55,7 @@ ktap_pass() {
 	echo "ok $ktap_count $1${2:+ # $2}"
 }
 
-# ktap_fail NAME [DIAGNOSTIC]: prints the diagnostic, and how to run the check alone
+# ktap_fail NAME [DIAGNOSTIC]: prints the diagnostic, and the command that runs only this check
 ktap_fail() {
 	local word command=''
 	ktap_count=$((ktap_count + 1))
@@ -97,8 +97,8 @@ finish() {
 	[ "$ktap_failed" = 0 ]
 }
 
-# expect_error STATUS TEXT COMMAND...: the command exits with that status (`any`: any but 0), and prints one
-# line, which has the text in it
+# expect_error STATUS TEXT COMMAND...: whether the command exits with that status (`any`: any except 0) and prints
+# exactly one line, which contains the text
 expect_error() {
 	local expected=$1 text=$2 output status=0
 	shift 2
@@ -112,7 +112,7 @@ expect_error() {
 	return 1
 }
 
-# document COMMAND...: fails if the command prints no plan, which would not be missed among other documents
+# document COMMAND...: fails if the command prints no plan: among other documents a missing plan would go unnoticed
 document() {
 	local copy status=0
 	copy=$(mktemp) || return

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Preparing what a suite declares in its header, see tests/lib/suite.sh. To be sourced, after scripts/lib.sh.
+# Prepares the needs that a suite declares in its header, see tests/lib/suite.sh. Sourced after scripts/lib.sh.
 
-# declared NAME FILE: the value of that line in a header, nothing if there is none
+# declared NAME FILE: prints the value of that header line, or nothing
 declared() { sed -n -e '/^$/q' -e "s/^# $1: *//p" "$2"; }
 
 # needs_of FILE [ARG...]: prints the needs of a suite with these arguments, the first of which may be an option
@@ -13,7 +13,7 @@ needs_of() {
 	echo "${needs:-$(declared Needs "$1")}"
 }
 
-# need "NAME...": in the order given, unless PREPARED has it
+# need "NAME...": prepares these needs in that order, except needs listed in PREPARED
 need() {
 	local name
 	for name in $1; do
@@ -32,7 +32,7 @@ prepare_need() {
 	herd) "$TOP/scripts/herd" path >/dev/null ;;
 	docs) "$TOP/scripts/docs" path >/dev/null ;;
 	kernel) "$TOP/scripts/kernel" prepare ;;
-	# For the target kernel, whatever else the user builds them for.
+	# Tests use modules for the target kernel, even if the user sets KDIR= for another kernel.
 	modules) step "the modules" env -u KDIR -u OUTPUT "$TOP/scripts/kernel" modules ;;
 	tools) step "the client" "$TOP/scripts/client" build ;;
 	uml) "$TOP/scripts/uml" prepare ;;
@@ -41,8 +41,9 @@ prepare_need() {
 	esac
 }
 
-# prepare_shared "NAME...": prepares the needs that most suites share. The client and user-mode Linux are built beside
-# the kernel's tree, which does not keep all CPUs busy. Suites that need user-mode Linux wait for its build.
+# prepare_shared "NAME...": prepares the needs that most suites share. The client and user-mode Linux are built in
+# parallel with the kernel's tree, whose build does not keep all CPUs busy. Suites that need user-mode Linux wait for
+# its build.
 prepare_shared() {
 	local name client=''
 	case " $1 " in
@@ -67,7 +68,8 @@ prepare_shared() {
 	}
 }
 
-# start_beside NAME COMMAND...: in a process group of its own, so that all that it starts can be ended with it
+# start_beside NAME COMMAND...: starts the command in the background, in its own process group, so that end_beside()
+# also ends its children
 start_beside() {
 	local log=$BUILD/log/$1.log
 	shift

@@ -1,24 +1,24 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Waiting for progress. To be sourced.
+# Waits for progress. Sourced.
 #
 #    wait_until [--moving PROBE]... COMMAND...    polls until the command succeeds
-#    within_cpu SECONDS PID COMMAND...
-#                                          polls until the command succeeds, or the process has ended, or has used
-#                                          so much more CPU time: for processes that are never idle
-#    ended PID...                                 succeeds once all these processes have ended, zombies included
-#    pause SECONDS                                sleeps, without a process
-#    cpu_of PID...                                a probe: CPU time of these processes
-#    size_of FILE...                              a probe: sizes of these files
+#    within_cpu SECONDS PID COMMAND...            polls until the command succeeds, the process has ended, or the
+#                                                 process has used that much CPU time: for processes that are never
+#                                                 idle
+#    ended PID...                                 succeeds if all these processes have ended; zombies have ended
+#    pause SECONDS                                sleeps, without starting a process
+#    cpu_of PID...                                probe: CPU time of these processes
+#    size_of FILE...                              probe: sizes of these files
 #
-# A wait has no time limit of its own, since a slow machine is not a fault. It fails once nothing has moved for
-# PATIENCE seconds: neither has the command succeeded, nor has the output of a probe (a command, one word with
-# spaces between its arguments) changed.
+# A wait has no time limit, since a slow machine is not a failure. A wait fails once there was no progress for PATIENCE
+# seconds: the command has not succeeded, and the output of no probe has changed. A probe is a command: one word, with
+# spaces between its arguments.
 
 PATIENCE=${PATIENCE:-300}
 
-# Opened once, and never written to.
+# pause() reads from this pipe, which never has data.
 exec {wait_never}<> <(:)
 
 pause() { read -rt "$1" -u "$wait_never" || true; }
@@ -27,7 +27,7 @@ cpu_of() {
 	local pid fields
 	for pid; do
 		read -r fields 2>/dev/null <"/proc/$pid/stat" || continue
-		# After the name, which may have spaces: user and system time are fields 14 and 15 of all.
+		# The name may have spaces. Of the fields behind it, 12 and 13 are user and system time (14 and 15 of all).
 		# shellcheck disable=SC2086 # words
 		set -- ${fields##*) }
 		echo "$pid ${12} ${13}"
@@ -37,7 +37,7 @@ cpu_of() {
 ended() {
 	local pid fields
 	for pid; do
-		# One that has ended but was not waited for yet is a zombie.
+		# A process that has ended stays a zombie until its parent waits for it.
 		{ read -r fields <"/proc/$pid/stat"; } 2>/dev/null || continue
 		[[ $fields = *") Z "* ]] || return
 	done
@@ -53,7 +53,7 @@ wait_until() {
 	done
 	until "$@"; do
 		pause 0.02
-		# A probe may be a process each time, so it runs once in a second.
+		# A probe may start processes, so it runs once a second.
 		[ "$SECONDS" != "$looked" ] || continue
 		looked=$SECONDS
 		seen=$(for probe in "${probes[@]}"; do $probe; done)
@@ -75,7 +75,7 @@ cpu_seconds() {
 	echo $(((user + system) / $(getconf CLK_TCK)))
 }
 
-# succeeds_or_spent LIMIT PID COMMAND...: measures CPU time once in a second, as that takes processes
+# succeeds_or_spent LIMIT PID COMMAND...: reads CPU time once a second, as reading it starts processes
 succeeds_or_spent() {
 	"${@:3}" && return
 	[ "$SECONDS" != "$spent_looked" ] || return
