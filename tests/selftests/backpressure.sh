@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Backpressure: a flood through one queue, for rings of all kinds of sizes, and clients that are fast, slow,
-# or stop and go on. Each client waits until the queue has been stopped. Then the same with a consumer that is
-# interrupted just before it checks the queue, as an interrupt or the host may do to it. And a client that
-# takes nothing: it blocks its sender, unless the qdisc drops before the sender's send buffer is full.
+# Tests backpressure with a flood through one queue, for rings of many sizes, and for clients that are fast, slow, or
+# stop and go on. Each client waits until the queue has been stopped. Further parts interrupt the consumer just before
+# it checks the queue, as a hardware interrupt or the host may do. In other parts the client is paused: the sender
+# blocks, unless the qdisc drops packets before the sender's send buffer is full.
 #
 #    +------------------------- network namespace -------------------------+
 #    |                                                                     |
@@ -13,28 +13,28 @@
 #    |             └─────────┴──────── wake ◀─────┘                        |
 #    +---------------------------------------------------------------------+
 #
-# Parts: watch; paused-L, for a qdisc of L packets; N-fast, N-slow, N-stopping, N-interrupted, for a ring of N
-# slots.
+# Parts: watch; paused-L for a qdisc of L packets; N-fast, N-slow, N-stopping, N-interrupted for a ring of N slots.
 #
-# SELFTESTS_RINGS=LIST are the rings, SELFTESTS_INTERRUPTED=LIST those with an interrupted consumer.
+# SELFTESTS_RINGS=LIST         sizes of rings
+# SELFTESTS_INTERRUPTED=LIST   sizes of rings with an interrupted consumer
 
 # shellcheck source=tests/selftests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 read -ra RINGS <<<"${SELFTESTS_RINGS-1 2 3 15 16 17 31 32 100 1000 10000}"
 CLIENTS=(fast slow stopping)
-# The client's own queue: small, so that it is the tap's ring that fills.
+# The client's virtqueue is small, so that the tap's ring fills.
 VIRTQUEUE=64
 INTERRUPTED=()
-# More than the ring, the client and a send buffer hold, and fewer than the larger limit.
+# More than ring, client and send buffer hold together, and fewer than the larger limit of the qdisc.
 PAUSED_PACKETS=700
 
-# flow SLOTS CLIENT: what that client gets of a flood
+# flow SLOTS CLIENT: a flood for a client of that kind
 flow() {
 	local slots=$1 kind=$2 options=() limit=() more
 	[ "$kind" != slow ] || options=(--delay 2000)
 	case $kind in
-	# Once more around the ring, at least. A slow client gets one packet at a time from a ring of one slot.
+	# At least one more round of the ring. A slow client gets one packet at a time from a ring of one slot.
 	fast) more=$((slots + 1000)) ;;
 	slow) more=$((slots + 200)) ;;
 	esac
@@ -52,20 +52,20 @@ flow() {
 	settle
 }
 
-# interrupted_flow SLOTS: at a rate that fills the ring within 50 ms of an interrupt, and is too low for that else
+# interrupted_flow SLOTS: a flood whose rate fills the ring only during an interrupt, within 50 ms
 interrupted_flow() {
 	make_tap "$1" && start_client --tap "$TAP" --backpressure && start_interrupts &&
 		start_flood --rate "$((20 * $1 + 60))" --batch 1 && taskset -pc 0 "$flood" &&
 		wait_until --moving traffic ended "$watch" && end_watch && end_flood && settle
 }
 
-# paused LIMIT: of large packets, of which 93 fill a default send buffer
+# paused LIMIT: a flood of large packets, of which 93 fill a default send buffer, for a paused client
 paused() {
 	make_tap 17 && set_qdisc pfifo limit "$1" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" &&
 		start_watch && ask pause && start_flood --size 1472 --count "$PAUSED_PACKETS" && until_stopped 0
 }
 
-# Once nothing moves any more the sender, which has packets left, is still there.
+# The sender has packets left: if it still runs when no packet moves any more, it is blocked.
 blocked=''
 paused_blocked() {
 	blocked=''
@@ -80,11 +80,11 @@ is_blocked() {
 	[ "$blocked" = yes ]
 }
 
-# The sender comes to its end, and only then does the client go on.
+# The sender ends before the client goes on.
 paused_free() { paused "$1" && wait_for_flood && ask resume && settle; }
 is_free() { account "qdisc_drops > 0" "\$qdisc_drops of \$sent dropped by the qdisc"; }
 
-# stall: stops the queue by hand, beside an empty ring, so that nothing wakes it
+# stall: stops the queue by hand while the ring is empty, so that no consumer wakes it
 stall() {
 	make_tap 17 && start_client --tap "$TAP" --backpressure && start_watch && "$RING" stop "$TAP" 0 &&
 		start_flood && wait_until stall_found && end_watch
@@ -107,7 +107,7 @@ check_watch() {
 	remove_tap
 }
 
-# check_paused LIMIT blocked|free: a UDP sender
+# check_paused LIMIT blocked|free: whether a UDP sender blocks
 check_paused() {
 	local name="paused client, pfifo limit $1"
 	run "paused_$2" "$1"
@@ -137,8 +137,8 @@ check_interrupted() {
 	remove_tap
 }
 
-# Requires an fprobe. (A ring of one slot that is not full is empty: there the consumer has nothing to be
-# interrupted in.)
+# Interrupting requires an fprobe. (No ring of one slot: it is empty after each consumed packet, so there is no call
+# to interrupt.)
 if grep -q ' register_fprobe$' /proc/kallsyms; then
 	read -ra INTERRUPTED <<<"${SELFTESTS_INTERRUPTED-2 3 16 32 100}"
 else

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A tap to which packets are forwarded: as a port of a bridge, with the qdiscs that a tap has by default; from
-# `tc mirred`; and from generic XDP, which passes the qdisc by. In each flow the client waits until the queue has
-# been stopped. Each packet arrives or is counted as dropped, and none waits after the end.
+# Forwards packets to a tap: as a port of a bridge, with the default qdiscs of a tap; with `tc mirred`; and with
+# generic XDP, which bypasses the qdisc. In each flow the client waits until the queue has been stopped. Each packet
+# must arrive or be counted as dropped, and no packet may wait after the end.
 #
 #    +- the other namespace -+      +------------------- network namespace --------------------+
 #    |                       |      |         br0                                              |
@@ -18,13 +18,13 @@
 . "$(dirname "$0")/lib.sh"
 
 SLOTS=32 VIRTQUEUE=64
-# More than ring, virtqueue and vhost hold, and fewer than the backlog of a CPU, from which a veth's packets come.
+# More than ring, virtqueue and vhost hold, and fewer than the backlog of a CPU, which holds packets from a veth.
 COUNT=$(($(enough_to_stop "$SLOTS" "$VIRTQUEUE") + $(packets 700)))
-# libbpf takes no path with a period.
+# libbpf rejects paths with a period.
 BPF=/tmp/bpf
 other='' stamps=''
 
-# forward [OPTION...]: makes a tap, and the way to it by a veth; options are of `ip tuntap`
+# forward [OPTION...]: makes a tap, and a veth that leads to it; the options are passed to `ip tuntap`
 forward() {
 	make_tap "$SLOTS" "$@" && ip -batch - <<-BATCH &&
 		link add v0 type veth peer name v1 netns $other
@@ -37,7 +37,7 @@ forward() {
 		BATCH
 }
 
-# bridge [OPTION...]: both are ports of br0; options are of the bridge
+# bridge [OPTION...]: makes tap and veth ports of br0; the options are passed to the bridge
 bridge() {
 	ip -batch - <<-BATCH
 		address flush dev $TAP
@@ -48,13 +48,13 @@ bridge() {
 	BATCH
 }
 
-# mirred: all that comes in at v0 goes out at the tap
+# mirred: redirects packets received from v0 to the tap
 mirred() {
 	tc qdisc add dev v0 clsact &&
 		tc filter add dev v0 ingress matchall action mirred egress redirect dev "$TAP"
 }
 
-# xdp: the same, without the qdisc
+# xdp: redirects packets received from v0 to the tap, bypassing its qdisc
 xdp() {
 	local index
 	index=$(<"/sys/class/net/$TAP/ifindex") && mkdir "$BPF" && mount -t bpf bpf "$BPF" &&
@@ -64,8 +64,8 @@ xdp() {
 		bpftool net attach xdpgeneric pinned "$BPF/redirect" dev v0
 }
 
-# stamp: from now on the kernel writes the time into each packet that it receives, as for a capture. Such a time is
-# not one at which fq may send.
+# stamp: has the kernel write the receive time into each packet, as for a capture. fq must not use this time as a
+# time to send.
 stamp() {
 	python3 -c 'import signal, socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -76,7 +76,8 @@ signal.pause()' >"$WORK/stamps" &
 	wait_until --moving "cpu_of $stamps" test -s "$WORK/stamps"
 }
 
-# Whether each packet has arrived or is counted. The device counts other packets, too, so the client is asked.
+# all_arrived: whether each packet has arrived or is counted as dropped. The device also counts other packets, so the
+# client's count is used.
 all_arrived() {
 	local tx_dropped qdisc
 	ask status && [[ $answer =~ \"received\":\ ?([0-9]+) ]] || return
@@ -88,8 +89,7 @@ all_arrived() {
 came_so_far=0
 traffic() { echo "$came_so_far came, $(cat "$STATISTICS"/tx_packets "$STATISTICS"/tx_dropped)"; }
 
-# flow QUEUES SENDERS: a flood from the other namespace, to a client that waits until the queue, or one of them, has
-# been stopped
+# flow QUEUES SENDERS: a flood from the other namespace, to a client that waits until a queue has been stopped
 flow() {
 	start_client --tap "$TAP" --queues "$1" --backpressure --ring-size "$VIRTQUEUE" && start_watch && ask pause &&
 		start_flood --senders "$2" --count "$((COUNT / $2))" && wait_until --moving traffic any_stopped "$1" &&
@@ -106,7 +106,7 @@ any_stopped() {
 # by_bridge QDISC [OPTION...]
 by_bridge() { forward && set_qdisc "$1" && bridge "${@:2}" && flow 1 4; }
 
-# by_default QDISC: a tap of four queues, with what the kernel puts above it
+# by_default QDISC: a tap with four queues and the kernel's default qdisc
 by_default() {
 	local default status=0
 	default=$(of_first_namespace cat "$DEFAULT_QDISC")
@@ -116,7 +116,7 @@ by_default() {
 	return "$status"
 }
 DEFAULT_QDISC=/proc/sys/net/core/default_qdisc
-# The only one that has this setting, which holds for all.
+# Only the first network namespace has this setting, which applies to all namespaces.
 of_first_namespace() { nsenter --target 1 --net "$@"; }
 
 with_ipv6() {
@@ -151,7 +151,7 @@ check_forwarded() {
 	common "$1: no queue is stopped beside an empty ring" never_stalled
 }
 
-# check_held NAME COMMAND...: what the ring has no room for waits in the qdisc
+# check_held NAME COMMAND...: packets that find the ring full wait in the qdisc
 check_held() {
 	check_forwarded "$@"
 	tuntap_ring_only "$1: no packet is dropped at the device" no_device_drops
@@ -171,7 +171,7 @@ check_xdp() {
 
 trap 'remove_all 2>/dev/null; clean_up' EXIT
 setup_ns other || give_up "cannot make a second namespace"
-# IPv6 sends packets of its own, which a qdisc may drop.
+# IPv6 sends its own packets, which a qdisc may drop.
 for scope in all default; do
 	ip netns exec "$other" sh -c "echo 1 >/proc/sys/net/ipv6/conf/$scope/disable_ipv6"
 done

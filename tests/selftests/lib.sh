@@ -1,29 +1,29 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the selftests share. To be sourced, in a guest, by a script whose arguments choose parts of it:
+# Functions for the selftests. Sourced, in a VM, by a script whose arguments select its parts:
 #
 #    part NAME N COMMAND...            declares a part: a command that runs N checks
 #    common NAME COMMAND...            a check that holds for any consumer
-#    tuntap_ring_only NAME COMMAND...  a check of what the in-kernel vhost_net does not do: an expected
-#                                      failure there
-#    run_parts                         runs those parts that the arguments choose, which are patterns
-#                                      (default: all), and prints a KTAP document
+#    tuntap_ring_only NAME COMMAND...  a check that holds only for tuntap_ring: with the in-kernel vhost_net
+#                                      its failure is expected (XFAIL)
+#    run_parts                         runs the parts that match the arguments, which are patterns (default:
+#                                      all), and prints a KTAP document
 #
-# A command returns whether the check holds, and prints what was expected and seen, in the last line a figure.
-# Each check leaves a line in /tmp/results/selftests-CONSUMER.txt: name, consumer, `holds` or `falls short`,
-# and that figure.
+# A command succeeds if the check holds. It prints the expected and the seen values; its last line is a figure.
+# Each check adds a line to /tmp/results/selftests-CONSUMER.txt: name, consumer, `holds` or `falls short`, and
+# the figure.
 #
-# No check depends on the speed of the machine. Each test constructs its premise; a wait fails only without
-# progress.
+# No check depends on the speed of the machine. Each test creates the state that it requires; a wait fails only
+# without progress.
 #
 # From the environment:
 #
 #    CONSUMER=in-kernel|tuntap_ring        the in-kernel vhost_net, or tuntap_ring (default: tuntap_ring)
 #    SELFTESTS_KERNEL=          the kernel's name, if it is not the target kernel
 #    SELFTESTS_PERCENT=100      percentage of packets to send; below 100, repeated steps run once
-#    SELFTESTS_OURS=            tuntap_ring.ko and vhost_net.ko, where modprobe doesn't find them
-#    SELFTESTS_MODULE=          tuntap_ring_test.ko, if not that of the target kernel
+#    SELFTESTS_TUNTAP_RING=     tuntap_ring.ko and its vhost_net.ko, if modprobe does not find them
+#    SELFTESTS_MODULE=          tuntap_ring_test.ko (default: built for the target kernel)
 #    PATIENCE=300               seconds without progress after which a wait fails
 
 TOP=/src
@@ -38,7 +38,7 @@ CONSUMER_NAME=tuntap_ring
 [ "$CONSUMER" = tuntap_ring ] || CONSUMER_NAME='in-kernel vhost_net'
 PERCENT=${SELFTESTS_PERCENT:-100}
 # Rounds of a repeated step.
-# shellcheck disable=SC2034 # used by those that source this
+# shellcheck disable=SC2034 # used by scripts that source this file
 REPEATS=({1..3})
 # shellcheck disable=SC2034
 [ "$PERCENT" = 100 ] || REPEATS=(1)
@@ -46,7 +46,7 @@ SEEN=$RESULTS/selftests-${SELFTESTS_KERNEL:+$SELFTESTS_KERNEL-}$CONSUMER.txt
 
 TAP=tap0 GUEST=10.99.0.2 GUEST_MAC=02:00:00:00:00:02 HOST=10.99.0.1
 STATISTICS=/sys/class/net/$TAP/statistics
-# vhost takes so many packets off a ring at once, before it has buffers for them.
+# vhost takes up to this many packets off a ring at once, before it has buffers for them.
 VHOST_BATCH=64
 
 # shellcheck source=tests/lib/ktap.sh
@@ -60,7 +60,7 @@ WAIT_TIMEOUT=$PATIENCE
 # shellcheck source=scripts/vhost.sh
 . "$TOP/scripts/vhost.sh"
 
-# on_target WHAT: fails on the target kernel, which has it
+# on_target FEATURE: ends the test on the target kernel, which must have the feature
 on_target() {
 	[ -n "${SELFTESTS_KERNEL:-}" ] || give_up "this kernel has no $1"
 }
@@ -71,7 +71,7 @@ give_up() {
 	exit 1
 }
 
-# All of a test runs in a network namespace, which goes at its end with all that is in it.
+# The test runs in a network namespace, which is removed at its end with all devices in it.
 if [ -z "${SELFTESTS_NS:-}" ]; then
 	NS=''
 	trap cleanup_all_ns EXIT
@@ -83,7 +83,7 @@ WORK=$(mktemp -d)
 mkfifo "$WORK"/{watch,to,from}
 exec {FROM_WATCH}<>"$WORK/watch" {TO_CLIENT}<>"$WORK/to" {FROM_CLIENT}<>"$WORK/from"
 client='' flood='' watch=''
-# The program that sends, and the device it sends through.
+# The program that sends, and the device that it sends through.
 SENDER=("$CLIENT") FROM=$TAP
 
 kill_all() {
@@ -144,30 +144,30 @@ run_parts() {
 		${part_command[$part]}
 		echo "# $part: $(((${EPOCHREALTIME/./} - start) / 1000)) ms"
 	done
-	# Of a check that has run before, the last result counts.
+	# If a check has run before, its last result counts.
 	tac "$SEEN" | awk -F '\t' '!seen[$1]++' | tac >"$WORK/seen" && cp "$WORK/seen" "$SEEN"
 	finish
 }
 
-# Loads the modules, with the parameters that they have by default.
+# Loads the modules with default parameters.
 load() {
 	[ ! -e "$SEEN" ] || [ "${patterns[*]}" != '*' ] || sed -i "/^$TEST: /d" "$SEEN"
 	rmmod tuntap_ring_test 2>/dev/null
 	# shellcheck disable=SC2086 # a list
-	load_vhost "$CONSUMER" ${SELFTESTS_OURS:-} || give_up "cannot load the vhost_net of $CONSUMER"
+	load_vhost "$CONSUMER" ${SELFTESTS_TUNTAP_RING:-} || give_up "cannot load the vhost_net of $CONSUMER"
 	# The test module needs the exports of tuntap_ring, with either consumer.
 	[ -e /sys/module/tuntap_ring ] || modprobe tuntap_ring 2>/dev/null ||
-		insmod "${SELFTESTS_OURS%% *}"
+		insmod "${SELFTESTS_TUNTAP_RING%% *}"
 	insmod "${SELFTESTS_MODULE:-$TOP/build/tests-vm/tuntap_ring_test.ko}" ||
 		give_up "cannot load tuntap_ring_test"
 	with_debugfs
 	without_ipv6
 }
 
-# A network namespace has a /sys of its own.
+# A network namespace has its own /sys.
 with_debugfs() { mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug; }
 
-# The kernel then sends nothing of its own.
+# Without IPv6 the kernel sends no packets on its own.
 without_ipv6() {
 	local scope
 	for scope in all default; do
@@ -176,7 +176,7 @@ without_ipv6() {
 	done
 }
 
-# What a check returns if there was nothing to see, which fails with any consumer.
+# The status of a check whose run failed: the check fails with either consumer.
 NOT_SEEN=2
 not_seen() {
 	echo "seen: nothing, as the run failed"
@@ -203,12 +203,12 @@ judge() {
 	fi
 }
 
-# packets N: as many as this machine is to send
+# packets N: prints SELFTESTS_PERCENT of N
 packets() {
 	echo $(($1 * PERCENT / 100))
 }
 
-# make_tap SLOTS [OPTION...]: a tap that is up, with a FIFO that holds whatever comes; options are of
+# make_tap SLOTS [OPTION...]: makes a tap that is up, with a FIFO that never drops; the options are passed to
 # `ip tuntap`
 make_tap() {
 	local slots=$1
@@ -225,15 +225,15 @@ remove_tap() {
 	ip link del "$TAP"
 }
 
-# set_qdisc QDISC...: on top
+# set_qdisc QDISC...: sets the root qdisc of the tap
 set_qdisc() {
 	tc qdisc replace dev "$TAP" root "$@"
 }
 
-# start_client OPTION...: of `receive`, which then waits for commands
+# start_client OPTION...: starts `tuntap-client receive`, which then waits for commands
 start_client() {
 	rm -f "$WORK/client.json"
-	# What a client that was killed has not read or answered.
+	# Discards commands and answers that a killed client has left.
 	while read -rt 0.001 -u "$TO_CLIENT" || read -rt 0.001 -u "$FROM_CLIENT"; do :; done
 	"$CLIENT" receive --control --idle 10 --json "$WORK/client.json" "$@" \
 		<"$WORK/to" >"$WORK/from" 2>"$WORK/client.log" &
@@ -241,13 +241,13 @@ start_client() {
 	ask status || { cat "$WORK/client.log"; return 1; }
 }
 
-# read_line FD PID: the next line of that process, into REPLY
+# read_line FD PID: reads the next line of that process into REPLY
 read_line() {
 	line=''
 	wait_until --moving "cpu_of $2" read_part "$1" "$2" || return
 	REPLY=$line
 }
-# Of a line that is not whole yet, read keeps what there is.
+# If the line is incomplete, `read` fails and returns its beginning.
 read_part() {
 	local part='' whole=0
 	read -rt 1 -u "$1" part || whole=1
@@ -255,7 +255,7 @@ read_part() {
 	[ "$whole" = 0 ] || ended "$2"
 }
 
-# ask COMMAND: sends a line to the client; its answer is in the variable answer
+# ask COMMAND: sends a line to the client; sets `answer` to its answer
 ask() {
 	echo "$*" >&"$TO_CLIENT"
 	read_line "$FROM_CLIENT" "$client"
@@ -264,7 +264,7 @@ ask() {
 	[[ $answer = ok* ]]
 }
 
-# end_client: the client drains, and writes what came
+# end_client: the client drains its rings and writes its report
 end_client() {
 	local pid=$client
 	ask quit && client='' && wait_until --moving "cpu_of $pid" ended "$pid" && wait "$pid" && return
@@ -272,7 +272,7 @@ end_client() {
 	return 1
 }
 
-# For the client's rings.
+# Both watch the client's rings.
 start_watch() { start_ring watch; }
 start_interrupts() { start_ring interrupt; }
 
@@ -284,11 +284,11 @@ start_ring() {
 	[ "$REPLY" = watching ] || { echo "$REPLY"; return 1; }
 }
 
-# end_watch: of all watches of a run the longest stall is kept
+# end_watch: ends the watch; longest_stall is the longest stall of all watches of a run
 end_watch() {
 	local pid=$watch line=''
 	watch=''
-	# One that has interrupted enough, or found a stall, has ended by itself.
+	# A watch that has interrupted often enough, or found a stall, has already ended.
 	kill -TERM "$pid" 2>/dev/null
 	wait "$pid" && read -rt 1 -u "$FROM_WATCH" line
 	[[ $line =~ \"stalled_ms\":\ ([0-9]+) ]] || { echo "ring: ${line:-no result}"; return 1; }
@@ -296,16 +296,16 @@ end_watch() {
 	echo "$line" >"$WORK/watch.json"
 }
 
-# stall_found: whether a watch has found a stall, and so has ended
+# stall_found: whether a watch has found a stall; it ends then
 stall_found() { ((longest_stall > 0)) || { [ -n "$watch" ] && ended "$watch"; }; }
 
-# traffic: a probe
+# traffic: the probe of wait_for
 traffic() {
 	local tx_packets tx_dropped
 	statistic tx_packets && statistic tx_dropped && echo "$tx_packets out, $tx_dropped dropped"
 }
 
-# wait_for COMMAND...: until it succeeds, unless traffic has stopped, or a stall is found
+# wait_for COMMAND...: waits until the command succeeds; fails if traffic stops or a stall is found
 wait_for() {
 	wait_until --moving traffic succeeds_or_stalls "$@" || return
 	"$@" && return
@@ -315,7 +315,7 @@ wait_for() {
 }
 succeeds_or_stalls() { "$@" || stall_found; }
 
-# start_flood OPTION...: of `flood`, until end_flood if they have no end
+# start_flood OPTION...: starts `tuntap-client flood`; without --count it runs until end_flood
 start_flood() {
 	rm -f "$WORK"/flood.*
 	statistic tx_dropped && statistic tx_packets || return
@@ -330,7 +330,7 @@ end_flood() {
 	kill -TERM "$flood" && wait_for_flood
 }
 
-# One that has an end comes to it, unless its queue stays stopped.
+# wait_for_flood: waits until the flood has ended; ends it if its queue stays stopped
 wait_for_flood() {
 	local pid=$flood over=0
 	wait_for ended "$pid" || {
@@ -347,38 +347,38 @@ until_stopped() { "$RING" stopped "$TAP" "$1"; }
 
 is_stopped() { "$RING" is-stopped "$TAP" "$1"; }
 
-# enough_to_stop SLOTS SIZE: that many packets fill the ring, with a paused client whose virtqueue has that size
+# enough_to_stop SLOTS SIZE: prints how many packets fill the ring while the client, with a virtqueue of SIZE, is paused
 enough_to_stop() { echo $(($1 + $2 + VHOST_BATCH + 1)); }
 
-# until_woken SLOTS SIZE: more has come through than was on its way when the queue was seen stopped
+# until_woken SLOTS SIZE: waits for more packets than were in flight when the queue was stopped
 until_woken() {
 	local tx_packets
 	statistic tx_packets && wait_for more_than "$((tx_packets + $(enough_to_stop "$1" "$2")))"
 }
 
-# An account is these variables, each of them a number:
+# The account of a run: each of these variables is a number.
 FIELDS=(sent received missing late backlog reorders all_reorders duplicates strays leftover device_drops
 	qdisc_drops milliseconds queues stopped stalled wakes wakes_while_full
 	interrupted)
 
-# run COMMAND...: ends with settle, which makes the account
+# run COMMAND...: runs a command that ends with settle, which makes the account
 run() {
 	unset -v "${FIELDS[@]}"
 	longest_stall=0
 	rm -f "$WORK/watch.json" "$WORK/flood.json"
 	"$@" >"$WORK/run.log" 2>&1 && return
 	echo "# failed: $*"
-	# With what is known of the ring.
+	# Adds the state of the ring.
 	[ -z "$watch" ] || ! end_watch >>"$WORK/run.log" 2>&1 || cat "$WORK/watch.json" >>"$WORK/run.log"
 	ktap_diagnostic <"$WORK/run.log"
 	kill_all
 }
 
-# statistic NAME: of the tap, into that variable
+# statistic NAME: reads the statistic of the tap into the variable NAME
 statistic() { read -r "$1" <"$STATISTICS/$1"; }
 
-# What came out of the ring, and what the device dropped, must be all; or else the qdisc has dropped or
-# still has it.
+# all_arrived: whether all packets have come out of the ring or were dropped, by the device or the qdisc, and the
+# qdisc is empty
 all_arrived() {
 	local tx_packets tx_dropped qdisc
 	statistic tx_packets && statistic tx_dropped || return
@@ -389,7 +389,7 @@ all_arrived() {
 		((tx_packets + BASH_REMATCH[1] >= sent && BASH_REMATCH[2] == 0))
 }
 
-# goes_on: waits until more has come through
+# goes_on: waits until 200 more packets have come out of the ring
 goes_on() {
 	local tx_packets
 	statistic tx_packets && wait_for more_than "$((tx_packets + 200))"
@@ -399,13 +399,13 @@ more_than() {
 	statistic tx_packets && ((tx_packets >= $1))
 }
 
-# until_quiet: nothing moves any more, and nothing is left that could run
+# until_quiet: waits until no packet moves and no task could run
 until_quiet() { "$RING" quiet "$TAP"; }
 
-# settle_what_is_left: where some packets are lost, so that waiting for them is in vain
+# settle_what_is_left: settle() for floods of which some packets are lost, so that waiting for them would fail
 settle_what_is_left() { until_quiet && settle quiet; }
 
-# settle [quiet]: once the flood has ended: waits until all has arrived, ends watch and client, and makes
+# settle [quiet]: after the end of a flood: waits until all packets have arrived, ends watch and client, and makes
 # the account of that flood; all_reorders and strays cover all floods
 settle() {
 	local tx_dropped name value
@@ -437,7 +437,7 @@ settle() {
 		to_entries[] | select(.value != null) | "\(.key)=\(.value)"')"
 }
 
-# account CONDITION TEXT: whether it holds of the account, both with its variables
+# account CONDITION TEXT: whether the condition holds for the account; prints the text. Both use its variables.
 account() {
 	local name fields=''
 	[ -n "${received:-}" ] || { not_seen; return; }
@@ -453,7 +453,7 @@ account() {
 	(($1))
 }
 
-# conserved [CONDITION]: no packet is lost, doubled or out of order, and no queue is stalled
+# conserved [CONDITION]: whether no packet is lost, doubled or out of order, and the condition holds
 conserved() {
 	account "sent > 0 && missing == 0 && late == 0 && backlog == 0 && reorders == 0 &&
 		duplicates == 0 && leftover == 0 && ${1:-1}" \

@@ -1,9 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Each administrative operation, under traffic; afterwards traffic flows as before. Each operation has two
-# floods: one during the operation, and one after it, which must not lose a packet. No watched queue stays
-# stopped beside an empty ring.
+# Runs each administrative operation under traffic. Each operation has two floods: the first during the operation, the
+# second after it, which must not lose a packet. No watched queue may stay stopped beside an empty ring.
 #
 #    +---------------------------- network namespace ----------------------------+
 #    |                                                                           |
@@ -14,7 +13,7 @@
 #    |  flood ─▶ v1 ══veth══ v0 ─ XDP ──┘ redirect                               |
 #    +---------------------------------------------------------------------------+
 #
-# Parts: at the end of this file.
+# The parts are listed at the end of this file.
 
 # shellcheck disable=SC2317 # functions that disturb calls
 # shellcheck source=tests/selftests/lib.sh
@@ -23,12 +22,12 @@
 SLOTS=100
 COUNT=$(packets 4000)
 
-# set_up [OPTION...]: of the client
+# set_up [OPTION...]: starts the client with these options
 set_up() {
 	start_client --tap "$TAP" --backpressure --ring-size 64 --delay 500 "$@"
 }
 
-# flood_again: once the first flood has ended, and all of it has come or is lost
+# flood_again: sends the second flood, after all packets of the first have arrived or are lost
 flood_again() {
 	until_quiet && start_flood --sender 100 --senders 2 --count "$((COUNT / 2))" && wait_for_flood &&
 		settle
@@ -40,13 +39,14 @@ disturb() {
 		"$@" && goes_on && end_flood && flood_again
 }
 
-# The same to a device of four queues. It is watched once each file is at its own queue again.
+# disturb_four COMMAND...: the same for a device with four queues. The watch starts once each file is attached to its
+# queue again.
 disturb_four() {
 	make_tap "$SLOTS" multi_queue && set_up --queues 4 && start_flood --keep-going --senders 8 &&
 		goes_on && "$@" && goes_on && end_flood && start_watch && flood_again
 }
 
-# filled: the client does not take any more, and the ring is full
+# filled: pauses the client, and waits until the ring is full
 filled() { ask pause && until_stopped 0; }
 
 resize() {
@@ -57,7 +57,7 @@ resize() {
 	done
 }
 
-# A ring without slots takes nothing.
+# A ring without slots drops all packets.
 resize_to_nothing() {
 	for _ in "${REPEATS[@]}"; do
 		ip link set "$TAP" txqueuelen 0 && until_dropped &&
@@ -74,13 +74,13 @@ drops_more_than() {
 	statistic tx_dropped && ((tx_dropped > $1))
 }
 
-# The same while nobody takes anything: stopped, then longer, then shorter.
+# Resizes while the client is paused and the queue stopped: to more slots, then to fewer.
 resize_when_full() {
 	filled && ip link set "$TAP" txqueuelen 200 && until_stopped 0 &&
 		ip link set "$TAP" txqueuelen 20 && until_stopped 0 && ask resume
 }
 
-# Of a full ring what does not fit any more is lost, and no more.
+# Packets that do not fit into the smaller ring are lost, and no others.
 shrink() {
 	make_tap "$SLOTS" && set_up && start_watch && start_flood --count 1000 && filled &&
 		ip link set "$TAP" txqueuelen 10 && ask resume && wait_for_flood &&
@@ -95,7 +95,7 @@ move_slots() {
 	ask detach 3 && ask detach 0 && goes_on && ask attach 0 && ask attach 3
 }
 
-# A watch has it open, too.
+# The watch has the device open, so it ends first.
 reopen() {
 	end_watch || return
 	for _ in "${REPEATS[@]}"; do
@@ -117,13 +117,13 @@ down_and_up() {
 	done
 }
 
-# Down, with entries for the client to take, which must not wake the queue.
+# The client takes entries while the link is down, and must not wake the queue.
 left_down=''
 drain_when_down() {
 	local tx_packets
 	filled && ip link set "$TAP" down && statistic tx_packets && ask resume &&
 		wait_for more_than "$((tx_packets + 1))" && until_quiet || return
-	# All of the ring has been consumed by now.
+	# The ring is empty now.
 	left_down=no
 	! is_stopped 0 || left_down=yes
 	set_link_up
@@ -146,7 +146,7 @@ swap_backends() {
 	done
 }
 
-# A client that is gone from one moment to the next, and another one.
+# Kills the client, and starts another client.
 kill_client() {
 	end_watch && kill -KILL "$client" || return
 	wait "$client" 2>/dev/null
@@ -163,13 +163,13 @@ delete_device() {
 	end_watch && ip link del "$TAP" || return
 	kill -KILL "$client"
 	wait "$client" 2>/dev/null
-	# Its senders, too, know nothing but that device.
+	# The senders of that device must end, too.
 	kill_flood
 	make_tap "$SLOTS" && set_up && start_watch &&
 		start_flood --keep-going --sender 2 --senders 2
 }
 
-# With it goes a device whose ring is full.
+# Removes a namespace with a device whose ring is full.
 is_gone() { ! grep -qs "^iff:.$TAP\$" "/proc/$client/fdinfo/"*; }
 remove_namespace() {
 	local other
@@ -186,7 +186,7 @@ remove_namespace() {
 	flood=$!
 	ip netns exec "$other" "$RING" stopped "$TAP" 0 || return
 	kill_flood
-	# And goes on taking what is there, while there is something.
+	# The client takes entries while the device goes away.
 	ask resume && cleanup_ns "$other" && wait_until is_gone || return
 	kill -KILL "$client"
 	wait "$client" 2>/dev/null
@@ -201,7 +201,7 @@ set_mtu() {
 	done
 }
 
-# with_redirect FROM TO COMMAND...: while an XDP program redirects
+# with_redirect FROM TO COMMAND...: runs the command while an XDP program redirects
 with_redirect() {
 	local pid status=0
 	rm -f "$WORK/redirect.log"
@@ -217,7 +217,7 @@ with_redirect() {
 
 has_printed() { [ -s "$1" ] || ended "$2"; }
 
-# Of what comes from the guest.
+# Attaches XDP programs that redirect packets from the client.
 attach_program() {
 	make_veth || return
 	for _ in "${REPEATS[@]}"; do
@@ -236,7 +236,7 @@ make_veth() {
 	BATCH
 }
 
-# A second sender, which nothing holds back, beside the first. Its packets come by no other way.
+# Adds a second sender, which is never stopped. Its packets arrive only through the redirect.
 redirect_to_ring() {
 	local pid status=0
 	make_veth || return
@@ -255,14 +255,14 @@ second_goes_on() {
 more_from_second() {
 	from_second && ((REPLY > $1))
 }
-# How many packets of the second sender have come, into REPLY.
+# from_second: sets REPLY to the number of received packets of the second sender
 from_second() {
 	ask status || return
 	REPLY=0
 	[[ ! $answer =~ \"id\":50,\"received\":([0-9]+) ]] || REPLY=${BASH_REMATCH[1]}
 }
 
-# check_disturbance NAME CONDITION COMMAND...: all that holds of a disturbance and after it
+# check_disturbance NAME CONDITION COMMAND...: the checks of a disturbance
 check_disturbance() {
 	local name=$1 condition=$2
 	shift 2
@@ -272,21 +272,21 @@ check_disturbance() {
 	remove_tap
 }
 
-# Where flows change their queue, or wait for a neighbour, packets of the first flood overtake each other;
-# elsewhere they are in order all along.
+# check_all is for operations in which flows change their queue or wait for a neighbour, so that packets of the first
+# flood may overtake each other; check_ordered is for all other operations.
 check_all() { check_disturbance "${1//_/ }" 1 "${@:2}"; }
 check_ordered() { check_disturbance "${1//_/ }" "all_reorders == 0" "${@:2}"; }
 
 check_shrink() {
 	run shrink
-	common "txqueuelen from $SLOTS to 10 in a full ring: what fits arrives once, in order" \
+	common "txqueuelen from $SLOTS to 10 in a full ring: packets that fit arrive once, in order" \
 		account "missing > 0 && missing <= SLOTS - 10 && backlog == 0 && reorders == 0 && duplicates == 0" \
 		"\$missing lost, \$reorders out of order, \$duplicates doubled"
 	remove_tap
 }
 
 check_down() {
-	check_all "link_down,_the_ring_emptied,_and_up" disturb drain_when_down
+	check_all "link_down,_ring_emptied,_link_up" disturb drain_when_down
 	common "link down: a queue that the administrator stopped is not woken" stays_stopped
 }
 
@@ -295,7 +295,7 @@ part resize-to-nothing 2 check_ordered txqueuelen_0_and_back disturb resize_to_n
 part resize-when-full 2 check_ordered txqueuelen_of_a_full_ring disturb resize_when_full
 part shrink 1 check_shrink
 part detach 2 check_all queues_detached_and_attached disturb_four move_slots
-part reopen 2 check_ordered a_persistent_device_opened_again disturb reopen
+part reopen 2 check_ordered persistent_device_reopened disturb reopen
 part down 2 check_all link_down_and_up disturb down_and_up
 part down-when-full 3 check_down
 part backend 2 check_ordered "vhost's_backend_cleared_and_set" disturb backend_off_and_on
@@ -306,5 +306,5 @@ part namespace 2 check_ordered namespace_removed remove_namespace
 part mtu 2 check_ordered MTU_changed disturb set_mtu
 part xdp 2 check_ordered XDP_program_attached_and_detached disturb attach_program
 part redirect 2 check_ordered XDP_redirect_into_the_ring disturb redirect_to_ring
-part nothing 2 check_ordered nothing_done disturb true
+part nothing 2 check_ordered no_operation disturb true
 run_parts

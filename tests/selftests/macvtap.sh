@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# macvtap and ipvtap, with more files than the device has transmit queues. A receive handler fills their rings;
-# the only transmit queue of the device carries the opposite direction. Only this test stops it, and no consumer
-# wakes it.
+# Tests macvtap and ipvtap, with more files than the device has transmit queues. A receive handler fills the rings of
+# the files; the only transmit queue of the device carries the opposite direction. Only this test stops that queue, and
+# no consumer wakes it.
 #
 #    +---- the other namespace ----+      +--------- network namespace ---------+
 #    |                             |      |                ring 0 ─▶ vhost_net ┐|
@@ -18,9 +18,9 @@
 . "$(dirname "$0")/lib.sh"
 
 FILES=3
-# Fewer packets in a round than any queue on their way has room for, the ring included, so that none is dropped;
-# and in all enough for each ring to come round. The kernel chooses a flow's port, and by it its file: that 60
-# flows leave out a file is less likely than 1 in 10^10. (The client tells 64 senders apart.)
+# A round has fewer packets than any queue on their way, including the ring, has room for, so that none is dropped. All
+# rounds together fill each ring more than once. The kernel chooses the port of a flow at random, and the file by the
+# port: 60 flows leave out a file with a probability below 1 in 10^10. (The client distinguishes 64 senders.)
 SLOTS=250 SENDERS=12 COUNT=18 ROUNDS=5
 KINDS=('macvtap mode bridge' 'macvtap mode private' 'macvtap mode vepa' 'macvtap mode passthru')
 STOPPED=('macvtap mode bridge')
@@ -30,14 +30,14 @@ if modprobe ipvtap 2>/dev/null; then
 else
 	on_target ipvtap
 fi
-# The modes differ in who hears whom, not at the ring.
+# The modes differ in the endpoints that can reach each other; the rings work the same.
 if [ "$PERCENT" != 100 ]; then
 	KINDS=("${STOPPED[@]}") SENDERS=60 COUNT=1 ROUNDS=1
 fi
 other=''
 TAP=m0 STATISTICS=/sys/class/net/m0/statistics
 
-# make_device KIND...: and its node; a node in /dev may be another namespace's
+# make_device KIND...: makes the device, and a node for it: a node in /dev may belong to another namespace
 make_device() {
 	local mac numbers
 	ip -batch - <<-BATCH || return
@@ -59,7 +59,7 @@ make_device() {
 
 remove_device() { ip link del v0; }
 
-# What such a device counts is what went into its rings, so the client is asked what came out.
+# Statistics of macvtap count packets that enter the rings, so the client's count is used.
 came_so_far=0
 came() {
 	ask status && [[ $answer =~ \"received\":\ ?([0-9]+) ]] && came_so_far=${BASH_REMATCH[1]} &&
@@ -68,13 +68,13 @@ came() {
 traffic() { echo "$came_so_far came"; }
 all_arrived() { came "$total"; }
 
-# send SENDER SENDERS COUNT: packets of new flows, all of which arrive
+# send SENDER SENDERS COUNT: sends packets of new flows, and waits until all have arrived
 send() {
 	start_flood --sender "$1" --senders "$2" --count "$3" && wait_for_flood &&
 		total=$((total + $2 * $3)) && wait_until --moving traffic all_arrived
 }
 
-# through KIND...: what the files get
+# through KIND...: sends packets to all files
 through() {
 	local round
 	total=0
@@ -87,7 +87,7 @@ through() {
 
 all_files() { account "queues == FILES" "\$queues of \$FILES files had traffic"; }
 
-# stops KIND...: stops the device's only queue, and sends packets to each file, all of which arrive
+# stops KIND...: stops the device's only queue, and sends packets to all files
 stops() {
 	local round
 	left_stopped='' total=0
@@ -95,7 +95,7 @@ stops() {
 	for ((round = 0; round < ROUNDS; round++)); do
 		send "$((round * SENDERS))" "$SENDERS" "$COUNT" || return
 	done
-	# By the time that the client has a frame its vhost is done with the queue.
+	# When the client has a frame, its vhost has finished any check of the queue.
 	left_stopped=no
 	! is_stopped 0 || left_stopped=yes
 	settle
@@ -108,8 +108,8 @@ is_left_stopped() {
 	[ "$left_stopped" = yes ]
 }
 
-# Stops the queue of a tun device, which may be woken only with IFF_BACKPRESSURE. It is stopped while its
-# ring is not empty: vhost takes VHOST_BATCH at most before it has somewhere to put them.
+# Stops the queue of a tun device, which may be woken only with IFF_BACKPRESSURE. The ring is not empty then: vhost
+# takes at most VHOST_BATCH packets before it has buffers for them.
 stop_tun() {
 	woken='' total=99
 	make_tap 100 && start_client --tap "$TAP" --ring-size 1 "$@" && ask pause &&

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Queueing disciplines above a tap whose queue is stopped: they do their work, and what came through them
-# is not dropped below. In each flow the client waits until the queue has been stopped.
+# Tests queueing disciplines above a tap whose queue is stopped: they queue, drop and shape as usual, and the device
+# drops no packet below them. In each flow the client waits until the queue has been stopped.
 #
 #    +--------------------------- network namespace ---------------------------+
 #    |                                                                         |
@@ -21,7 +21,7 @@
 . "$(dirname "$0")/lib.sh"
 
 SLOTS=32 VIRTQUEUE=64
-# So many more packets pass with the client at work, beside those that were on their way.
+# So many packets pass after the client goes on, in addition to packets in flight.
 MORE=$(packets 500)
 QDISCS=(
 	'fq_codel'
@@ -32,12 +32,12 @@ QDISCS=(
 )
 SENDERS=(1 2 4 8)
 RINGS=(1 2 100)
-# What a shaper lets through in bit/s, and frames that it can count. Its bucket makes up for four seconds in
-# which a busy host runs neither sender nor shaper.
+# The rate of the shapers in bit/s. Their bucket makes up for four seconds in which a busy host runs neither sender nor
+# shaper.
 RATE=800000 BURST=400000 PAYLOAD=1000 FRAME=1042
 LEAST_SECONDS=3 MOST_SECONDS=60
 
-# set_discipline QDISC...: on top; htb has a class, mq has children
+# set_discipline QDISC...: sets the root qdisc; htb gets a class, mq gets children
 set_discipline() {
 	case $1 in
 	htb)
@@ -67,7 +67,7 @@ flow() {
 	make_tap "$slots" && set_discipline "$@" &&
 		start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" --delay 1000 && start_watch &&
 		ask pause && start_flood --senders "$senders" || return
-	# Above such a device nothing may stop a queue: there would be no place to wait.
+	# A queue below noqueue must not stop: there is no place for packets to wait.
 	[ "$1" = noqueue ] || until_stopped 0 || return
 	[[ " $*" != *" limit 10kb" ]] || wait_for qdisc_has_dropped || return
 	ask resume && until_passed "$slots" && end_flood && settle
@@ -75,7 +75,7 @@ flow() {
 
 qdisc_has_dropped() { [[ $(tc -s qdisc show dev "$TAP" root) =~ dropped\ [1-9] ]]; }
 
-# until_passed SLOTS: what was on its way, and more
+# until_passed SLOTS: waits until more packets have passed than were in flight
 until_passed() {
 	local tx_packets
 	statistic tx_packets && wait_for more_than "$((tx_packets + $(enough_to_stop "$1" "$VIRTQUEUE") + MORE))"
@@ -97,8 +97,8 @@ all_queues_served() {
 	account "queues == 4" "\$queues of 4 queues had traffic"
 }
 
-# flow_through QDISC...: changes to each of them while traffic flows, twice; the account is of the flood
-# after that, as each change loses what waits in the old one
+# flow_through QDISC...: changes to each qdisc twice while traffic flows. Each change loses the packets in the old
+# qdisc, so the account is of the flood after the last change.
 # shellcheck disable=SC2086 # words
 flow_through() {
 	local qdisc
@@ -107,23 +107,23 @@ flow_through() {
 	for qdisc in "$@" "$@"; do
 		set_discipline $qdisc && goes_on || return
 	done
-	# Again, as what it has dropped so far does not count.
+	# Replaces the qdisc, so that its count of dropped packets starts at 0.
 	end_flood && until_quiet && tc qdisc del dev "$TAP" root && set_discipline $qdisc &&
 		start_flood --keep-going --sender 4 --senders 4 --count "$((MORE / 2))" && wait_for_flood && settle
 }
 
-# shape QDISC...: more than it lets through, to a client that is fast
+# shape QDISC...: sends more than the qdisc's rate to a fast client
 shape() {
 	make_tap 500 && set_discipline "$@" && start_client --tap "$TAP" --backpressure &&
 		start_watch || return
-	# Room in the socket, or else the sender waits and nothing is ever dropped.
+	# With a small send buffer the sender would wait, and the qdisc would never drop.
 	start_flood --size "$PAYLOAD" --sndbuf 1000000 --rate 1000 && measure_rate && end_flood && settle
 }
 
 # measure_rate: checks the bytes that have passed against two bounds. Upper bound: bucket plus rate x time since the
 # first packet. Lower bound: rate x time since the first drop, when the bucket was empty. A sender or a shaper that
-# does not run for a while catches up from the bucket. If the bucket overflows meanwhile, the loss stays, but becomes
-# a smaller part of the whole: so the lower bound has to hold only in the end.
+# was delayed catches up from the bucket. If the bucket overflows, the loss stays, but becomes a smaller part of the
+# total: so the lower bound is required only at the end.
 measure_rate() {
 	local tx_packets
 	before_first=${EPOCHREALTIME/./} too_fast='' too_slow=''
@@ -140,7 +140,7 @@ has_begun() {
 	return 1
 }
 
-# Of the time in µs and the rate in bit/s a byte is an 8,000,000th.
+# µs x bit/s / 8,000,000 is a number of bytes.
 rate_is_known() {
 	local from=${EPOCHREALTIME/./} to most least tx_packets
 	statistic tx_packets || return
@@ -187,7 +187,7 @@ check_mq() {
 check_noqueue() {
 	run flow "$SLOTS" 4 noqueue
 	common "noqueue: each packet arrives once, in order, or is dropped at the device" conserved
-	common "noqueue: the queue is never stopped" account "stopped == 0" "stopped in \$stopped looks"
+	common "noqueue: the queue is never stopped" account "stopped == 0" "seen stopped \$stopped times"
 	remove_tap
 }
 
@@ -206,7 +206,7 @@ check_shaper() {
 	remove_tap
 }
 
-# A shaper that lets more through than the client takes drops packets, too.
+# The client is slower than the shaper.
 check_above() {
 	run flow 100 4 tbf rate 1gbit burst 100kb limit 10kb
 	common "tbf above a slower client: each packet arrives once, or is dropped" conserved

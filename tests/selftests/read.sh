@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A program that reads from the tap and vhost, in turn, on one device: both are consumers of its ring,
-# and share the driver's counter there.
+# Alternates two consumers on one tap: a program that reads from the tap, and vhost. Both consume from the same ring,
+# and share the driver's counter.
 #
 #    +------------------- network namespace --------------------+
 #    |                                  ┌─▶ vhost_net ─┐        |
@@ -19,26 +19,26 @@
 TURNS=5
 VIRTQUEUE=64
 
-# read_frames N: from the tap, as they come, less what the device drops meanwhile: read() is the kernel's own,
-# which may wake a queue whose ring is full
+# read_frames N: reads N frames from the tap, less the frames that the device drops meanwhile: the in-kernel read() may
+# wake a queue whose ring is full
 read_frames() {
 	local left=$1 tx_dropped before
 	statistic tx_dropped && before=$tx_dropped && wait_until --moving traffic read_on || return
 	((left <= 0)) || { echo "expected: $1 frames, seen: $((left - tx_dropped + before)) less"; return 1; }
 }
-# Returns whether all has been read, or cannot be.
+# Returns whether all frames have been read, or reading has failed.
 read_on() {
 	until ((left <= tx_dropped - before)); do
 		ask read 0 "$left" && statistic tx_dropped || return 0
 		((left -= ${answer#ok }))
-		# With a pause, unless there was something.
+		# Pauses if no frame was read.
 		[ "$answer" != "ok 0" ] || { stall_found; return; }
 	done
 	left=0
 }
 
-# never_full: a flood for which the ring has room. The client is paused, so that vhost fills its virtqueue in
-# each turn, and hands back what it has taken besides.
+# never_full: a flood that fits into the ring. The client is paused, so that vhost fills its virtqueue in each turn, and
+# unconsumes the rest of the packets it has taken.
 never_full() {
 	local turn tx_packets
 	make_tap 10000 && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" && start_watch &&
@@ -50,7 +50,7 @@ never_full() {
 	wait_for_flood && ask resume && settle
 }
 
-# turns SLOTS: in turn; the queue is stopped in each turn, and the program's reads have to wake it
+# turns SLOTS: vhost and read() take turns; the queue is stopped in each turn, and read() must wake it
 turns() {
 	local turn
 	make_tap "$1" && start_client --tap "$TAP" --backpressure --ring-size "$VIRTQUEUE" --delay 500 &&
@@ -62,7 +62,7 @@ turns() {
 	end_flood && settle_what_is_left
 }
 
-# only_read SLOTS: all by read(), which begins when the queue is stopped
+# only_read SLOTS: all packets are taken by read(), which begins when the queue is stopped
 only_read() {
 	local count
 	count=$(($(enough_to_stop "$1" 256) + $(packets 500)))
@@ -85,7 +85,7 @@ check_never_full() {
 
 check_turns() {
 	run turns "$1"
-	common "ring of $1, read() and vhost in turn: traffic goes on, and what fits arrives once, in order" what_fits
+	common "ring of $1, read() and vhost in turn: traffic goes on, and packets that fit arrive once, in order" what_fits
 	common "ring of $1, read() and vhost in turn: the queue is never stopped beside an empty ring" never_stalled
 	remove_tap
 }

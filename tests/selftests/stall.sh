@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A consumer that does not read. With the in-kernel consumer it blocks its senders for good. tuntap_ring releases the
-# device after `stall_timeout=`: its senders go on, and what its ring has no room for is dropped and counted. For
-# tuntap_ring the flag comes from a pattern, for the in-kernel consumer from the opener.
+# Tests a consumer that does not read. With the in-kernel consumer it blocks its senders forever. tuntap_ring releases
+# the device after `stall_timeout=`: its senders go on, and packets that find the ring full are dropped and counted. For
+# tuntap_ring a pattern sets the flag, for the in-kernel consumer the opener sets it.
 #
 #    +-- the other namespace --+      +---------------- network namespace ----------------+
 #    |  ping, connect          |      |   programs ─┬▶ qdisc ─▶ tap0 [full] ─▶ not read   |
@@ -11,8 +11,8 @@
 #    +-------------------------+      +---------------------------------------------------+
 #
 # Parts: paused, stopped (SIGSTOP), elsewhere (another destination), zerocopy, multicast, bridge-first, bridge-last,
-# frames (of a VM), queues (one of four is read), hostile-ping, hostile-syn, hostile-reads (a packet each 400 ms), never
-# (stall_timeout=0), slow (a guest just above the rate of a stall)
+# frames (from a VM), queues (one of four is read), hostile-ping, hostile-syn, hostile-reads (a packet every 400 ms),
+# never (stall_timeout=0), slow (a VM that reads just fast enough)
 
 # shellcheck disable=SC2317 # functions that run calls
 # shellcheck source=tests/selftests/lib.sh
@@ -27,34 +27,34 @@ FLAG=()
 [ "$CONSUMER" = tuntap_ring ] || FLAG=(--backpressure)
 sender='' helper=''
 
-# The policy gives the flag to those that do not ask for it.
+# policy PATTERN: sets the flag of matching devices whose opener has not set it
 policy() { [ "$CONSUMER" = in-kernel ] || echo "$1" >$PARAMETERS/backpressure; }
 stall_timeout() { echo "$1" >$PARAMETERS/stall_timeout; }
 has_flag() { (($(<"/sys/class/net/$TAP/tun_flags") & 0x80)); }
 
-# tap_of SLOTS [OPTION...]: a tap whose flag is that of the pattern
+# tap_of SLOTS [OPTION...]: makes a tap whose flag is set by the pattern
 tap_of() {
 	policy "" && make_tap "$@" && policy "tap*" && released_before=$(counter released)
 }
 
-# paused_client: takes nothing
+# paused_client: starts a client that takes no packet
 paused_client() {
 	tap_of "$SLOTS" && start_client --tap "$TAP" --ring-size "$VIRTQUEUE" "${FLAG[@]}" && ask pause
 }
 
-# start_sender ARG...: of `traffic`
+# start_sender ARG...: starts `traffic`
 start_sender() {
 	taskset 1 "$TRAFFIC" "$@" >"$WORK/sender" 2>&1 &
 	sender=$!
 }
 
-# start_helper ARG...: one that runs until SIGTERM
+# start_helper ARG...: starts a `traffic` that runs until SIGTERM
 start_helper() {
 	taskset 1 "$TRAFFIC" "$@" >"$WORK/helper" 2>&1 &
 	helper=$!
-	wait_until --moving "cpu_of $helper" helper_says ready || { cat "$WORK/helper"; return 1; }
+	wait_until --moving "cpu_of $helper" helper_printed ready || { cat "$WORK/helper"; return 1; }
 }
-helper_says() { grep -qx "$1" "$WORK/helper" || ended "$helper"; }
+helper_printed() { grep -qx "$1" "$WORK/helper" || ended "$helper"; }
 end_helper() {
 	kill -TERM "$helper" && wait_until ended "$helper"
 	wait "$helper"
@@ -62,7 +62,8 @@ end_helper() {
 	cat "$WORK/helper"
 }
 
-# until_over PID: until it has ended; the in-kernel consumer blocks it for good, so only until nothing moves
+# until_over PID: waits until the sender has ended. The in-kernel consumer blocks it forever, so there the wait ends
+# once no packet moves.
 until_over() {
 	if [ "$CONSUMER" = in-kernel ]; then
 		until_quiet
@@ -73,7 +74,7 @@ until_over() {
 	ended "$1" || goes_on_=no
 }
 
-# sent ARG...: what a sender prints in the end, into outcome
+# sent ARG...: runs a sender, and sets `outcome` to its last line
 sent() {
 	start_sender "$@" && until_over "$sender"
 	outcome=$(tail -n 1 "$WORK/sender")
@@ -85,7 +86,7 @@ sent() {
 	}
 }
 
-# end_all: of a part
+# end_all: ends the processes of a part, and removes its devices
 end_all() {
 	for pid in $sender $helper; do
 		kill -KILL "$pid" && wait "$pid"
@@ -106,14 +107,14 @@ goes_on_now() {
 	[ "$goes_on_" = yes ]
 }
 
-# check_sender NAME COMMAND...: whether the sender that the command runs goes on
+# check_sender NAME COMMAND...: whether the sender that the command starts goes on
 check_sender() {
 	run "${@:2}"
 	tuntap_ring_only "$1" goes_on_now
 	end_all
 }
 
-# held PAUSE RESUME: a flood for a client that is held, and then goes on
+# held PAUSE RESUME: a flood for a client that is paused and resumed with these commands
 held() {
 	tap_of "$SLOTS" && start_client --tap "$TAP" --ring-size "$VIRTQUEUE" "${FLAG[@]}" && "$1" &&
 		start_flood --count "$COUNT" || return
@@ -127,11 +128,11 @@ held() {
 	# The client has emptied the ring.
 	[ "$CONSUMER" = in-kernel ] || wait_until --moving traffic has_flag || return
 	! has_flag || came_back=yes
-	# The queue stops again; however slow the machine is, the device is not released.
+	# The queue stops again. With this time-out the device is not released, even on a slow machine.
 	stall_timeout 3600000
 	ask pause && start_flood --sender 100 --count "$(enough_to_stop "$SLOTS" "$VIRTQUEUE")" && until_stopped 0 && ask resume &&
 		wait_for_flood && settle || return
-	# Of the first flood.
+	# Counts only the first flood.
 	# shellcheck disable=SC2034
 	first_received=$(jq '[.senders[] | select(.id < 100).received] | add' "$WORK/client.json")
 }
@@ -161,14 +162,14 @@ check_held() {
 elsewhere() { paused_client && sent udp --to "$GUEST" --also 127.0.0.1 --count "$COUNT"; }
 zerocopy() { paused_client && sent udp --to "$GUEST" --zerocopy --count "$COUNT"; }
 
-# multicast: to four groups; IPv6 without a check for duplicate addresses, which would take a second
+# multicast: sends to four groups; skips IPv6's duplicate address detection, which takes a second
 multicast() {
 	paused_client && echo 0 >/proc/sys/net/ipv6/conf/"$TAP"/accept_dad &&
 		echo 0 >/proc/sys/net/ipv6/conf/"$TAP"/disable_ipv6 &&
 		sent multicast --dev "$TAP" --count "$((COUNT / 4))"
 }
 
-# make_bridge DEVICE...: with these ports, in that order; tapr is read
+# make_bridge DEVICE...: makes a bridge with these ports, in that order; a helper reads from tapr
 make_bridge() {
 	local device
 	ip tuntap add dev tapr mode tap && ip link set tapr up && start_helper reader --tap tapr "${FLAG[@]}" &&
@@ -179,14 +180,14 @@ make_bridge() {
 	done
 }
 
-# broadcast PORT PORT: to a tap that is not read, and one that is
+# broadcast PORT PORT: sends broadcasts to a tap that is not read, and to a tap that is read
 broadcast() {
 	paused_client && make_bridge "$@" && sent udp --to 10.97.0.255 --broadcast --count "$COUNT" &&
 		[ "$goes_on_" = yes ] || return
 	wait_until --moving reader_progress all_read
 }
 reader_progress() { cat /sys/class/net/tapr/statistics/tx_{packets,dropped}; }
-# What is not in the qdisc has come through, or is counted.
+# all_read: whether all packets have come out of tapr or were dropped there
 all_read() {
 	local packets dropped
 	read -r packets </sys/class/net/tapr/statistics/tx_packets
@@ -208,21 +209,21 @@ queues() {
 	outcome="a flood of $COUNT packets from 16 senders to four queues"
 }
 
-# other_namespace: from where others ask the host
+# other_namespace: connects the namespace from which the host is pinged
 other_namespace() {
 	ip link add v0 type veth peer name v1 netns "$other" && ip address add 10.98.0.1/24 dev v0 && ip link set v0 up &&
 		ip -n "$other" address add 10.98.0.2/24 dev v1 && ip -n "$other" link set v1 up
 }
 from_other() { taskset 1 ip netns exec "$other" "$@"; }
 
-# hostile KIND [OPTION...]: the host's answers to a guest that does not read wait in front of its tap
+# hostile KIND [OPTION...]: a VM sends requests and does not read, so the host's answers wait in front of its tap
 hostile() {
 	local kind=$1
 	shift
 	tap_of "$SLOTS" && other_namespace && from_other ping -qc 1 -W 5 10.98.0.1 >/dev/null &&
 		start_helper hostile --tap "$TAP" "${FLAG[@]}" "$@" --from "$GUEST_MAC" "$GUEST" \
 			--to "$(<"/sys/class/net/$TAP/address")" "$HOST" "$kind" &&
-		wait_until --moving "cpu_of $helper" helper_says sent || return
+		wait_until --moving "cpu_of $helper" helper_printed sent || return
 	[ "$CONSUMER" = in-kernel ] || wait_until --moving "counter released" is_released || return
 	answers=0
 	for _ in {1..5}; do
@@ -247,18 +248,18 @@ others_answered() {
 }
 check_hostile() {
 	run hostile "${@:2}"
-	tuntap_ring_only "$1: others are answered" others_answered
+	tuntap_ring_only "$1: the host answers requests from another host" others_answered
 	end_all
 }
 
-# never: senders wait as before, until there is a time-out again
+# never: senders wait, until a time-out is set again
 never() {
 	stall_timeout 0 && paused_client && start_sender udp --to "$GUEST" --count "$COUNT" && until_quiet || return
 	! ended "$sender" && has_flag || return
 	stall_timeout 500 && until_over "$sender" && outcome=$(tail -n 1 "$WORK/sender")
 }
 
-# slow: half a ring for each wake, in three fifths of the time-out
+# slow: reads half a ring for each wake, in three fifths of the time-out
 slow() {
 	local status=0
 	stall_timeout 10000 && tap_of "$SLOTS" && start_helper reader --tap "$TAP" --half "$SLOTS" 6 "${FLAG[@]}" &&
@@ -274,7 +275,7 @@ keeps_backpressure() {
 }
 check_slow() {
 	run slow
-	common "slow guest: keeps backpressure" keeps_backpressure
+	common "slow VM: the device keeps backpressure" keeps_backpressure
 	end_all
 }
 
@@ -291,7 +292,7 @@ check_never() {
 other=''
 setup_ns other || give_up "cannot make a network namespace"
 
-# A part is a command of words.
+# A part's command has no quoted words, so each of these is a function.
 check_paused() { check_held "paused client" pause_client resume_client; }
 check_stopped() { check_held "stopped client" stop_client continue_client; }
 check_elsewhere() { check_sender "paused client: a sender's packets to another destination go on" elsewhere; }
@@ -299,11 +300,11 @@ check_zerocopy() { check_sender "paused client: MSG_ZEROCOPY completes" zerocopy
 check_multicast() { check_sender "paused client: IPv6 multicast from four threads ends" multicast; }
 check_bridge_first() { check_sender "bridge, paused port first: broadcasts go on, and reach the other port" broadcast tap0 tapr; }
 check_bridge_last() { check_sender "bridge, paused port last: broadcasts go on, and reach the other port" broadcast tapr tap0; }
-check_frames() { check_sender "VM beside a paused VM: its frames go on, to a third one too" frames; }
-check_queues() { check_sender "one of four queues read: senders of the others go on" queues; }
-check_ping() { check_hostile "guest that pings and does not read" ping; }
-check_syn() { check_hostile "guest that connects and does not read" syn; }
-check_reads() { check_hostile "guest that pings and reads a packet each 400 ms" ping --read 0.4; }
+check_frames() { check_sender "VM beside a paused VM: its frames go on, also to a third VM" frames; }
+check_queues() { check_sender "one of four queues read: senders of the other queues go on" queues; }
+check_ping() { check_hostile "VM that pings and does not read" ping; }
+check_syn() { check_hostile "VM that connects and does not read" syn; }
+check_reads() { check_hostile "VM that pings and reads a packet every 400 ms" ping --read 0.4; }
 
 part paused 3 check_paused
 part stopped 3 check_stopped

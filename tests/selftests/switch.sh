@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# `tuntap-ring on` and `off` switch a host over to tuntap_ring and back several times during one flood. The client does not
-# ask for backpressure, and the in-kernel vhost_net stays loaded.
+# `tuntap-ring on` and `off` switch a host to tuntap_ring and back several times during one flood. The client does not
+# set IFF_BACKPRESSURE, and the in-kernel vhost_net stays loaded.
 #
 #    +------------------------- network namespace --------------------------+
 #    |                          in-kernel vhost_net                         |
@@ -14,7 +14,7 @@
 # Parts: N-queues; stopped: a client with SIGSTOP; frozen: a client in a frozen cgroup; kthread: vhost workers that are
 # kernel threads; polling: vhost workers that poll for five seconds
 #
-# SWITCHES=N  number of times that the host is switched on and off (default: 3)
+# SWITCHES=N  how often to switch on and off (default: 3)
 
 # shellcheck disable=SC2317 # functions that run calls
 # shellcheck source=tests/selftests/lib.sh
@@ -22,12 +22,12 @@
 
 TOOL=$TOP/build/tools/release/tuntap-ring
 SLOTS=100
-# For a line now and then, as a run that prints nothing is taken for one that hangs.
+# Prints a line now and then, as a run without output is taken for a hang.
 exec {progress}>&1
 [ "$PERCENT" = 100 ] || SWITCHES=${SWITCHES:-2}
 SWITCHES=${SWITCHES:-3}
 
-# What the others load stays out: it would keep tuntap_ring.
+# Other tests load modules that use tuntap_ring and would keep it loaded.
 load() {
 	rmmod tuntap_ring_test 2>/dev/null
 	load_vhost in-kernel || give_up "cannot load the in-kernel vhost_net"
@@ -38,7 +38,7 @@ load() {
 	without_ipv6
 }
 
-# check_status: what the tool shows while switched on
+# check_status: whether tuntap-ring status shows the device while switched on
 check_status() {
 	local seen expected="live-patched tap* $TAP tap tuntap-client policy pfifo"
 	seen=$("$TOOL" status --json | jq -r --arg tap "$TAP" '[.consumer, .patterns[], (.devices[] | select(.name == $tap) |
@@ -48,7 +48,8 @@ check_status() {
 
 has_flag() { (($(<"/sys/class/net/$TAP/tun_flags") & 0x80)); }
 
-# on_and_off QUEUES: drops_on counts what the device drops while switched on, and taken what tuntap_ring takes
+# on_and_off QUEUES: switches on and off under a flood. drops_on counts packets that the device drops while switched on;
+# `taken` counts packets that tuntap_ring takes.
 on_and_off() {
 	local i tx_dropped before options=()
 	drops_on=0 taken=0 flags_left=0 status_seen=
@@ -69,7 +70,8 @@ on_and_off() {
 	goes_on && end_flood && settle
 }
 
-# held HOLD LET_GO: while the client is held. It takes what has come meanwhile once it is let go.
+# held HOLD LET_GO: switches on and off while the client is stopped with HOLD; after LET_GO it takes the packets that
+# have arrived
 held() {
 	make_tap "$SLOTS" && start_client --tap "$TAP" --ring-size 64 && start_flood --keep-going && goes_on &&
 		"$1" && "$TOOL" on "tap*" && "$TOOL" off && "$TOOL" on "tap*" && "$2" && goes_on && "$TOOL" off &&
@@ -87,7 +89,7 @@ thaw() {
 	echo 0 >"$GROUP/cgroup.freeze" && echo "$client" >/sys/fs/cgroup/cgroup.procs && rmdir "$GROUP"
 }
 
-# kernel_threads QUEUES: with a vhost whose workers are
+# kernel_threads QUEUES: on_and_off with a vhost whose workers are kernel threads
 kernel_threads() {
 	local status=0
 	rmmod vhost_net vhost && modprobe vhost fork_from_owner_default=0 && modprobe vhost_net || return
@@ -95,7 +97,7 @@ kernel_threads() {
 	rmmod vhost_net vhost && modprobe vhost_net && return "$status"
 }
 
-# polling: vhost polls, with and without traffic
+# polling: switches on and off while vhost polls, with and without traffic
 polling() {
 	make_tap "$SLOTS" && start_client --tap "$TAP" --ring-size 64 --busy-poll 5000000 &&
 		start_flood --keep-going && goes_on && "$TOOL" on "tap*" && goes_on && "$TOOL" off && goes_on && end_flood &&
@@ -107,8 +109,8 @@ whole() {
 		leftover == 0" \
 		"\$received of \$sent came, \$device_drops dropped at the device, \$missing unaccounted for, \$all_reorders out of order, \$duplicates doubled"
 }
-# A packet that finds the ring full when the flag has just been set is dropped, and stops the queue. With one queue
-# that was before the count began, as more than a ring-full has come through since.
+# A packet that finds the ring full just after the flag was set is dropped, and stops the queue. With one queue this
+# happens before the count begins, as more than a ring-full has come through since.
 dropped_none() {
 	local most=0
 	[ "$1" = 1 ] || most=$(($1 * SWITCHES))
@@ -126,7 +128,7 @@ check_switches() {
 	common "$1 queues, switched on: the device drops no packet of a stopped queue" dropped_none "$1"
 	common "$1 queues, switched on: tuntap_ring takes the packets" took
 	common "$1 queues, switched on: tuntap-ring status shows the device" status_shown
-	common "$1 queues, switched off: the device has the flag no more" flag_gone
+	common "$1 queues, switched off: the device no longer has the flag" flag_gone
 	remove_tap
 }
 
