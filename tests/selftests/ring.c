@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Watches the ring and the queues of a tap that another process has open, which
- * a shell script can't. Needs tuntap_ring_test.ko.
+ * Watches the rings and the queues of a tap that another process has open.
+ * Requires tuntap_ring_test.ko.
  *
  * usage: ring watch PID DEVICE		watch queues and rings, until SIGTERM
- *        ring interrupt PID DEVICE	interrupt the consumer, too, ten times
+ *        ring interrupt PID DEVICE	also interrupt the consumer, ten times
  *        ring stopped DEVICE QUEUE	wait until the queue is stopped
- *        ring is-stopped DEVICE QUEUE	check whether it is
- *        ring quiet DEVICE		wait until nothing moves any more
+ *        ring is-stopped DEVICE QUEUE	check whether the queue is stopped
+ *        ring quiet DEVICE		wait until no packet moves
  *        ring stop DEVICE QUEUE	stop the queue, as its driver would
- *        ring steer PID DEVICE		sender N of `flood` goes to queue N
+ *        ring steer PID DEVICE		steer sender N of `flood` to queue N
  *        ring redirect DEVICE TO	redirect by XDP, until SIGTERM
  *
- * `watch`, `interrupt` and `redirect` print a line once they are at work. The
- * first two print another at their end, of JSON: how often they looked and found
- * a queue stopped, for how many milliseconds a queue was stalled, with its ring;
- * and for `interrupt` how often a consumer woke the first queue, how often the
- * ring was full by then, and in how many interrupts of the consumer its producer
- * stopped the queue.
+ * `watch`, `interrupt` and `redirect` print a line once they have started. The
+ * first two print a line of JSON at their end: the number of checks and of
+ * stopped queues seen, for how many milliseconds a queue was stalled, and its
+ * ring; and for `interrupt` how often a consumer woke the first queue, how often
+ * the ring was full then, and in how many interrupts of the consumer the
+ * producer stopped the queue.
  *
  * A queue is stalled if it stays stopped beside an empty ring (that has slots,
- * while the link is up) although nothing is left that could wake it. Time does
- * not count: a consumer that is kept from the CPU wakes its queue later. So the
- * same state has to be seen in several looks, in each of which no other task of
- * the guest could run, and each CPU had done what was pending there. `watch` ends
- * with the first stall.
+ * while the link is up) although no task or interrupt is left that could wake
+ * it. Time does not count: a consumer that is kept from the CPU wakes its queue
+ * later. So several checks must see the same state, and in each check no other
+ * task of the VM can run, and each CPU has completed its pending work. `watch`
+ * ends with the first stall.
  *
  * `interrupt` simulates a hardware interrupt between freeing slots and the queue
  * check. It lasts until the producer has filled the ring and stopped the queue,
  * or for some milliseconds.
  *
- * Exit status: 1 if it cannot be done, or is not so; a wait fails once nothing
- * has moved for PATIENCE= seconds.
+ * Exit status: 1 if the command fails or the condition does not hold. A wait
+ * fails after PATIENCE= seconds without progress.
  */
 
 #include <dirent.h>
@@ -50,18 +50,18 @@
 
 #define MOST_QUEUES	256
 
-/* So many looks at a guest in which nothing runs have to find the same. */
-#define QUIET_LOOKS	20
+/* So many checks, while no other task of the VM runs, must see the same state. */
+#define QUIET_CHECKS	20
 #define PAUSE_US	2000
 
 struct watched_queue {
 	struct end end;
 	uint64_t moved;
 	uint64_t since;
-	unsigned int quiet_looks;
+	unsigned int quiet_checks;
 };
 
-/* What ends it, from then on, only where it is asked for. */
+/* These signals are blocked, and checked with is_ended(). */
 static sigset_t end_signals;
 
 static void end_by_signal(void)
@@ -102,7 +102,7 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* The files that a process has of a device, in the order in which it opened them. */
+/* Finds the files of a device in a process, in the order of opening. */
 static unsigned int find_files(const char *pid, const char *device,
 			       struct watched_queue *queues)
 {
@@ -133,8 +133,8 @@ static unsigned int find_files(const char *pid, const char *device,
 }
 
 /*
- * Whether no other task can run, on any CPU. Each CPU has done what was pending
- * there, be it a timer, a softirq or another CPU's interrupt, before it ran us.
+ * Whether no other task can run, on any CPU. Before it runs this task, each CPU
+ * completes pending timers, softirqs and interrupts from other CPUs.
  */
 static bool is_quiescent(void)
 {
@@ -160,7 +160,7 @@ static bool is_quiescent(void)
 	return running == 1;
 }
 
-/* Whether there is no entry for a consumer. */
+/* Whether the ring has no entry for a consumer. */
 static bool is_empty(const struct tuntap_ring_test_ring *ring)
 {
 	int consumed = ring->head - ring->tail;
@@ -183,12 +183,12 @@ static void watch_wakes(struct end end, const char *device)
 		fail("watch: %s", strerror(errno));
 }
 
-/* How long to wait for a consumer, and then for its producer. */
+/* Limits for waiting for a consumer, and then for its producer. */
 #define CONSUMER_MS		100
 #define PRODUCER_MS		1000
 #define ENOUGH_INTERRUPTS	10
 
-/* The CPUs of the interrupter, whose caller puts the senders there, too, and of the consumers. */
+/* The CPUs of this program and (set by the caller) the senders, and of the consumers. */
 #define OUR_CPU			0
 #define THEIR_CPU		1
 
@@ -203,8 +203,8 @@ static void move_to(pid_t thread, int cpu)
 }
 
 /*
- * An interrupted consumer keeps its CPU: what ends the interrupt, and what fills
- * the ring, must not wait for that CPU.
+ * An interrupted consumer keeps its CPU: this program, which ends the interrupt,
+ * and the senders, which fill the ring, must run on another CPU.
  */
 static void part_from_consumers(const char *pid)
 {
@@ -226,8 +226,8 @@ static void part_from_consumers(const char *pid)
 }
 
 /*
- * Of the first queue's consumer, if one comes by in that time. Returns whether
- * its producer has stopped the queue meanwhile.
+ * Interrupts the consumer of the first queue, if there is a call in that time.
+ * Returns whether the producer has stopped the queue during the interrupt.
  */
 static bool interrupt(const char *device)
 {
@@ -240,7 +240,7 @@ static bool interrupt(const char *device)
 		hold = watched(test_device());
 	while (!hold.is_held && now_ms() < end);
 	end = now_ms() + PRODUCER_MS;
-	/* Not by a look at the ring, whose lock is held. */
+	/* Does not read the ring: its lock is held. */
 	while (hold.is_held && !hold.was_stopped && !is_filled &&
 	       now_ms() < end) {
 		is_filled = is_stopped(device, 0);
@@ -250,25 +250,25 @@ static bool interrupt(const char *device)
 	return is_filled;
 }
 
-/* What has come out of a device's rings, and what it has dropped. */
+/* Returns the number of packets that have left a device's rings or were dropped. */
 static uint64_t moved(const char *device)
 {
 	return statistic(device, "tx_packets") +
 	       statistic(device, "tx_dropped");
 }
 
-/* Whether a queue is stopped beside an empty ring; and that ring. */
+/* Whether a queue is stopped beside an empty ring; also returns that ring. */
 static bool is_stuck(struct end end, const char *device, unsigned int queue,
 		     struct tuntap_ring_test_ring *ring)
 {
 	if (!is_stopped(device, queue))
 		return false;
-	*ring = look_at_ring(end);
+	*ring = read_ring(end);
 	return ring->size > 0 && is_empty(ring) && is_up(device) &&
 	       is_stopped(device, queue);
 }
 
-/* For how long a queue has been stalled by now, 0 if it is not; and its ring. */
+/* Returns for how long a queue has been stalled, or 0; also returns its ring. */
 static uint64_t stalled_ms(struct watched_queue *queue, const char *device,
 			   unsigned int index,
 			   struct tuntap_ring_test_ring *ring)
@@ -277,26 +277,26 @@ static uint64_t stalled_ms(struct watched_queue *queue, const char *device,
 	bool is_quiet;
 
 	if (!is_stuck(queue->end, device, index, ring)) {
-		queue->quiet_looks = 0;
+		queue->quiet_checks = 0;
 		return 0;
 	}
 	is_quiet = is_quiescent();
 	if (!is_stuck(queue->end, device, index, ring) ||
 	    moved(device) != now || queue->moved != now) {
 		queue->moved = now;
-		queue->quiet_looks = 0;
+		queue->quiet_checks = 0;
 		queue->since = now_ms();
 		return 0;
 	}
-	queue->quiet_looks += is_quiet;
-	return queue->quiet_looks < QUIET_LOOKS ? 0 : now_ms() - queue->since;
+	queue->quiet_checks += is_quiet;
+	return queue->quiet_checks < QUIET_CHECKS ? 0 : now_ms() - queue->since;
 }
 
 static int watch_device(const char *pid, const char *device, bool interrupts)
 {
 	static struct watched_queue queues[MOST_QUEUES];
 	struct tuntap_ring_test_ring ring = {};
-	unsigned long looks = 0, stopped = 0, interrupted = 0;
+	unsigned long checks = 0, stopped = 0, interrupted = 0;
 	uint64_t stalled = 0;
 	unsigned int count;
 
@@ -311,7 +311,7 @@ static int watch_device(const char *pid, const char *device, bool interrupts)
 	fflush(stdout);
 
 	for (; !is_ended() && !stalled && interrupted < ENOUGH_INTERRUPTS;
-	     looks++) {
+	     checks++) {
 		for (unsigned int i = 0; i < count && !stalled; i++) {
 			stopped += is_stopped(device, i);
 			stalled = stalled_ms(&queues[i], device, i, &ring);
@@ -323,7 +323,7 @@ static int watch_device(const char *pid, const char *device, bool interrupts)
 	}
 
 	printf("{\"looks\": %lu, \"stopped\": %lu, \"stalled_ms\": %llu",
-	       looks, stopped, (unsigned long long)stalled);
+	       checks, stopped, (unsigned long long)stalled);
 	if (stalled)
 		printf(", \"ring\": {\"size\": %d, \"batch\": %d, \"producer\": %d, \"head\": %d, \"tail\": %d, \"occupied\": %d}",
 		       ring.size, ring.batch, ring.producer, ring.head,
@@ -350,23 +350,23 @@ static int wait_until_stopped(const char *device, unsigned int queue)
 static int wait_until_quiet(const char *device)
 {
 	struct wait wait = {};
-	unsigned int looks = 0;
+	unsigned int checks = 0;
 	uint64_t before = 0, now;
 
-	while (looks < QUIET_LOOKS) {
+	while (checks < QUIET_CHECKS) {
 		usleep(PAUSE_US);
-		looks += is_quiescent();
+		checks += is_quiescent();
 		now = moved(device);
 		if (now != before)
-			looks = 0;
+			checks = 0;
 		before = now;
-		if (!wait_on(&wait, now + looks))
+		if (!wait_on(&wait, now + checks))
 			return 1;
 	}
 	return 0;
 }
 
-/* By the sender's number, which `flood` has in each packet. */
+/* Steers by the sender's number, which `flood` writes into each packet. */
 static int steer(const char *pid, const char *device)
 {
 	static const struct bpf_insn program[] = {

@@ -1,36 +1,36 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the client prints where it can't work: one line, and status 1.
+# Tests the errors of tuntap-client: it prints one line, and exits with status 1.
 
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/lib/ktap.sh
 . ../lib/ktap.sh
 
 CLIENT=$PWD/../../build/tools/release/tuntap-client
-# If nothing is wrong after all, it ends with status 0.
+# A client that does not fail ends after a second, with status 0.
 RECEIVE=("$CLIENT" receive --duration 1)
 WORK=$(mktemp -d)
 
-# fails_with TEXT COMMAND...: status 1 and one line of the client with the text; and there is no tap0
+# fails_with TEXT COMMAND...: whether the client exits with status 1, prints one line with the text, and leaves no tap0
 fails_with() {
 	local text=$1
 	shift
 	expect_error 1 "$text" "$@" && expect_error 1 "tuntap-client: " "$@" || return
 	! ip link show tap0 2>/dev/null || {
-		echo "expected: no tap0, seen: it above"
+		echo "expected: no tap0, seen: tap0 as above"
 		return 1
 	}
 }
 
-# A user who may use neither device.
-nobody() { setpriv --reuid=65534 --clear-groups --bounding-set=-all --inh-caps=-all "$@"; }
+# unprivileged COMMAND...: runs the command as a user who may use neither device
+unprivileged() { setpriv --reuid=65534 --clear-groups --bounding-set=-all --inh-caps=-all "$@"; }
 
-# A tap that this user may use, so that it is the other device that is rejected.
+# This user may use the tap, so that the client fails on the vhost-net device.
 without_vhost() {
 	local status=0
 	ip tuntap add dev tap1 mode tap vnet_hdr user 65534 || return
-	fails_with "ermission denied" nobody "${RECEIVE[@]}" --tap tap1 --vhost "$WORK/vhost-net" || status=1
+	fails_with "ermission denied" unprivileged "${RECEIVE[@]}" --tap tap1 --vhost "$WORK/vhost-net" || status=1
 	ip link del tap1
 	return "$status"
 }
@@ -39,7 +39,7 @@ not_a_tap() { "${RECEIVE[@]}" --fd 5 5</dev/null; }
 not_open() { "${RECEIVE[@]}" --fd 77; }
 
 modprobe vhost_net
-# The node may be there without the module, and then opening it loads that.
+# Opening the usual node would load the module, so the tests use another node.
 mknod -m 600 "$WORK/vhost-net" c 10 238
 chmod 755 "$WORK"
 run_alone "${RUN_ALONE:-tests/vm/run}" client
@@ -48,7 +48,7 @@ check "client without /dev/vhost-net prints the modprobe command" \
 	fails_with "modprobe vhost_net" "${RECEIVE[@]}" --tap tap0 --vhost "$WORK/none"
 check "client without permission for /dev/vhost-net prints the error" without_vhost
 check "client without permission to make a tap prints to run as root" \
-	fails_with "run as root" nobody "${RECEIVE[@]}" --tap tap0
+	fails_with "run as root" unprivileged "${RECEIVE[@]}" --tap tap0
 check "client rejects another device as --vhost" \
 	fails_with "give --vhost a vhost-net device" "${RECEIVE[@]}" --tap tap0 --vhost /dev/null
 check "client names a tap device that does not exist" \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What comes off a ring: every frame once, in order, and the slots are freed
- * where the kernel's own ptr_ring_consume_batched() would free them.
+ * Tests that every frame comes off a ring once, in order, and that slots are
+ * freed where the kernel's ptr_ring_consume_batched() would free them.
  *
  *  +-------------------- network namespace --------------------+
  *  |                                                            |
@@ -97,7 +97,7 @@ TEST_F(consume, takes_nothing_for_n_below_1)
 	SEND(3);
 	for (int i = 0; i < ARRAY_SIZE(most); i++)
 		CONSUME(0, most[i]);
-	ASSERT_EQ(3, look_at_ring(self->end).occupied);
+	ASSERT_EQ(3, read_ring(self->end).occupied);
 	CONSUME(3, 64);
 }
 
@@ -114,7 +114,7 @@ TEST_F(consume, takes_all_frames_of_a_full_ring)
 {
 	for (int round = 0; round < 3; round++) {
 		SEND(500);
-		ASSERT_FALSE(look_at_ring(self->end).has_room);
+		ASSERT_FALSE(read_ring(self->end).has_room);
 		CONSUME(500, 500);
 		CONSUME(0, 1);
 	}
@@ -144,7 +144,7 @@ TEST_F(consume, takes_all_frames_of_rings_of_any_size)
 
 	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
 		set_txqueuelen(DEVICE, sizes[i]);
-		ASSERT_EQ(sizes[i], look_at_ring(self->end).size);
+		ASSERT_EQ(sizes[i], read_ring(self->end).size);
 		for (int round = 0; round < 3; round++) {
 			SEND(sizes[i]);
 			CONSUME(sizes[i], sizes[i] + 1);
@@ -157,7 +157,7 @@ TEST_F(consume, takes_all_frames_of_rings_of_any_size)
 TEST_F(consume, returns_0_from_a_ring_without_slots)
 {
 	set_txqueuelen(DEVICE, 0);
-	ASSERT_EQ(0, look_at_ring(self->end).size);
+	ASSERT_EQ(0, read_ring(self->end).size);
 	send_frames(&self->sender, 0, 5);
 	CONSUME(0, 1);
 	CONSUME(0, 64);
@@ -168,7 +168,7 @@ TEST_F(consume, returns_0_from_a_ring_without_slots)
 	CONSUME(8, 64);
 }
 
-/* What __ptr_ring_discard_one() does with the indices. */
+/* Models the effect of __ptr_ring_discard_one() on the indices. */
 static void discard(struct tuntap_ring_test_ring *ring, int n)
 {
 	while (n--) {
@@ -192,9 +192,9 @@ TEST_F(consume, frees_slots_where_ptr_ring_does)
 		int left = 0;
 
 		set_txqueuelen(DEVICE, sizes[i]);
-		model = look_at_ring(self->end);
+		model = read_ring(self->end);
 		ASSERT_EQ(0, model.occupied);
-		/* By numbers of frames that share no divisor with the size. */
+		/* Numbers of frames that share no divisor with the size. */
 		for (int round = 0; round < 150; round++) {
 			int more = sizes[i] - model.occupied;
 			int n = 1 + round * 7 % 23;
@@ -210,7 +210,7 @@ TEST_F(consume, frees_slots_where_ptr_ring_does)
 			discard(&model, n);
 			left -= n;
 
-			ring = look_at_ring(self->end);
+			ring = read_ring(self->end);
 			ASSERT_EQ(model.head, ring.head);
 			ASSERT_EQ(model.tail, ring.tail);
 			ASSERT_EQ(model.occupied, ring.occupied);
@@ -224,18 +224,18 @@ TEST_F(consume, takes_unconsumed_frames_again_in_order)
 {
 	struct tuntap_ring_test_entry back[13];
 
-	/* Every offset of the head, and a full ring at each. */
+	/* A full ring at every offset of the head. */
 	set_txqueuelen(DEVICE, 32);
 	for (int offset = 0; offset < 32; offset++) {
 		int left = 32, n;
 
-		/* To begin with, one that moves the tail there as well. */
+		/* The first unconsumed frame moves the tail to the head. */
 		SEND(1);
-		ASSERT_EQ(1, consume_and_hand_back(self->end, 1, 1, self->entries, 1));
-		ASSERT_EQ(offset, look_at_ring(self->end).head);
-		ASSERT_EQ(offset, look_at_ring(self->end).tail);
+		ASSERT_EQ(1, consume_and_unconsume(self->end, 1, 1, self->entries, 1));
+		ASSERT_EQ(offset, read_ring(self->end).head);
+		ASSERT_EQ(offset, read_ring(self->end).tail);
 		SEND(31);
-		n = consume_and_hand_back(self->end, 16, ARRAY_SIZE(back),
+		n = consume_and_unconsume(self->end, 16, ARRAY_SIZE(back),
 					  self->entries, TUNTAP_RING_TEST_MAX);
 		ASSERT_EQ(16, n);
 		ASSERT_TRUE(are_frames(self->entries, n, self->seen));
@@ -256,11 +256,11 @@ TEST_F(consume, takes_the_frames_that_a_resize_keeps)
 	SEND(40);
 	CONSUME(20, 20);
 	SEND(10);
-	/* Those that are left move along. */
+	/* The remaining entries move to the new ring. */
 	set_txqueuelen(DEVICE, 100);
 	SEND(70);
 	CONSUME(100, 4096);
-	/* To one that keeps the oldest only. */
+	/* A ring that keeps only the oldest entry. */
 	SEND(100);
 	set_txqueuelen(DEVICE, 10);
 	CONSUME(10, 64);
@@ -278,7 +278,7 @@ TEST_F(consume, counts_calls_and_entries)
 	CONSUME(16, 16);
 	CONSUME(4, 16);
 	CONSUME(0, 16);
-	/* All but the last, which takes nothing. */
+	/* The last call takes nothing, and is not counted. */
 	EXPECT_EQ(calls + 2, counter("calls"));
 	EXPECT_EQ(entries + 20, counter("entries"));
 	EXPECT_EQ(wakes, counter("wakes"));
@@ -317,7 +317,7 @@ TEST_F(xdp, xdp_frames_are_tagged)
 	struct tuntap_ring_test_entry entries[64];
 
 	send_frames(&self->sender, 0, 40);
-	ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).occupied == 40));
+	ASSERT_TRUE(WAIT_UNTIL(read_ring(self->end).occupied == 40));
 	ASSERT_EQ(40, consume(self->end, 64, entries, 64));
 	ASSERT_TRUE(are_frames(entries, 40, 0));
 	for (int i = 0; i < 40; i++) {
@@ -334,10 +334,10 @@ TEST_F(xdp, xdp_frames_and_packets_stay_in_order)
 	sender_open(&direct, DEVICE);
 	for (int i = 0; i < 20; i++) {
 		send_frames(i % 2 ? &direct : &self->sender, i, 1);
-		ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).occupied == i + 1));
+		ASSERT_TRUE(WAIT_UNTIL(read_ring(self->end).occupied == i + 1));
 	}
-	/* Tagged pointers go back as they came, too. */
-	ASSERT_EQ(20, consume_and_hand_back(self->end, 64, 15, entries, 64));
+	/* Tagged pointers are unconsumed unchanged, too. */
+	ASSERT_EQ(20, consume_and_unconsume(self->end, 64, 15, entries, 64));
 	ASSERT_EQ(15, consume(self->end, 64, entries, 64));
 	ASSERT_TRUE(are_frames(entries, 15, 5));
 	for (int i = 0; i < 15; i++)
@@ -345,7 +345,7 @@ TEST_F(xdp, xdp_frames_and_packets_stay_in_order)
 	sender_close(&direct);
 }
 
-/* XDP fills the ring without ever stopping the queue. */
+/* XDP fills the ring without stopping the queue. */
 TEST_F(xdp, ring_filled_by_xdp_stops_at_the_next_packet)
 {
 	struct tuntap_ring_test_entry entries[128];
@@ -353,7 +353,7 @@ TEST_F(xdp, ring_filled_by_xdp_stops_at_the_next_packet)
 
 	sender_open(&direct, DEVICE);
 	send_frames(&self->sender, 0, 99);
-	ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).occupied == 99));
+	ASSERT_TRUE(WAIT_UNTIL(read_ring(self->end).occupied == 99));
 	ASSERT_FALSE(is_stopped(DEVICE, 0));
 	send_frames(&direct, 99, 1);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What becomes of the device above a ring: it goes down, is deleted, has no
- * qdisc, or does not stop its queue at all.
+ * Tests consumers of a device that goes down, is deleted, has no qdisc, or
+ * never stops its queue.
  *
  *  +-------------------- network namespace --------------------+
  *  |                                                            |
@@ -54,7 +54,7 @@ FIXTURE_TEARDOWN(device)
 	close(self->end.fd);
 }
 
-/* Consumes all that is in the ring: COUNT frames, numbered from FIRST on. */
+/* Consumes all entries of the ring: COUNT frames, numbered from FIRST on. */
 #define CONSUME_ALL(count, first)					\
 do {									\
 	int __count = (count);						\
@@ -65,7 +65,7 @@ do {									\
 	ASSERT_EQ(0, consume(self->end, 1, NULL, 0));			\
 } while (0)
 
-/* Only with the flag does a full ring stop the queue; else it drops. */
+/* A full ring stops the queue only with the flag; otherwise it drops. */
 TEST_F(device, full_ring_stops_the_queue_only_with_backpressure)
 {
 	bool stops = variant->flags & IFF_BACKPRESSURE;
@@ -79,13 +79,13 @@ TEST_F(device, full_ring_stops_the_queue_only_with_backpressure)
 	EXPECT_EQ(wakes + stops, counter("wakes"));
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 	if (stops) {
-		ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->end).producer == 10));
+		ASSERT_TRUE(WAIT_UNTIL(read_ring(self->end).producer == 10));
 		ASSERT_EQ(10, consume(self->end, SIZE, self->entries, SIZE));
 		ASSERT_TRUE(are_frames(self->entries, 10, SIZE));
 	}
 }
 
-/* A stop that is not the driver's: without the flag the consumer leaves it alone. */
+/* The driver has not made this stop: without the flag the consumer leaves it alone. */
 TEST_F(device, foreign_stop_is_undone_only_with_backpressure)
 {
 	bool wakes = variant->flags & IFF_BACKPRESSURE;
@@ -96,13 +96,13 @@ TEST_F(device, foreign_stop_is_undone_only_with_backpressure)
 	EXPECT_EQ(!wakes, is_stopped(DEVICE, 0));
 }
 
-/* Without a qdisc nothing could wait, so the driver never stops. */
+/* Without a qdisc no packet could wait, so the driver never stops. */
 TEST_F(device, queue_is_never_stopped_without_a_qdisc)
 {
 	run("tc qdisc replace dev " DEVICE " root noqueue");
 	for (int round = 0; round < 2; round++) {
 		uint64_t dropped = statistic(DEVICE, "tx_dropped");
-		int room = SIZE - look_at_ring(self->end).occupied;
+		int room = SIZE - read_ring(self->end).occupied;
 
 		send_frames(&self->sender, 0, room + 10);
 		EXPECT_FALSE(is_stopped(DEVICE, 0));
@@ -112,7 +112,7 @@ TEST_F(device, queue_is_never_stopped_without_a_qdisc)
 	}
 }
 
-/* A stop made by taking the link down is not the consumer's to undo. */
+/* The consumer must not undo a stop by taking the link down. */
 TEST_F(device, device_that_is_down_is_not_woken)
 {
 	uint64_t wakes = counter("wakes");
@@ -121,7 +121,7 @@ TEST_F(device, device_that_is_down_is_not_woken)
 	send_frames(&self->sender, 0, SIZE);
 	set_up(DEVICE, false);
 	ASSERT_TRUE(is_stopped(DEVICE, 0));
-	/* What is in the ring is there still. */
+	/* Entries stay in the ring. */
 	ASSERT_EQ(16, consume(self->end, 16, self->entries, SIZE));
 	ASSERT_TRUE(are_frames(self->entries, 16, 0));
 	EXPECT_TRUE(is_stopped(DEVICE, 0));
@@ -131,21 +131,21 @@ TEST_F(device, device_that_is_down_is_not_woken)
 
 	set_up(DEVICE, true);
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
-	room = SIZE - look_at_ring(self->end).occupied;
+	room = SIZE - read_ring(self->end).occupied;
 	send_frames(&self->sender, 0, room);
 	EXPECT_EQ(!!(variant->flags & IFF_BACKPRESSURE), is_stopped(DEVICE, 0));
 	CONSUME_ALL(room, 0);
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-/* Up again with the ring still full: it has yet to stop. */
+/* When the link comes up with a full ring, the queue is not stopped yet. */
 TEST_F(device, queue_is_woken_after_up_with_a_full_ring)
 {
 	send_frames(&self->sender, 0, SIZE);
 	set_up(DEVICE, false);
 	set_up(DEVICE, true);
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
-	/* This one finds no room. */
+	/* This frame finds no room. */
 	send_frames(&self->sender, SIZE, 1);
 	EXPECT_EQ(1, statistic(DEVICE, "tx_dropped"));
 	EXPECT_EQ(!!(variant->flags & IFF_BACKPRESSURE), is_stopped(DEVICE, 0));
@@ -153,7 +153,7 @@ TEST_F(device, queue_is_woken_after_up_with_a_full_ring)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-/* The client still has the file when the device goes. */
+/* The client still has the file open when the device is deleted. */
 TEST_F(device, deleted_device_returns_0)
 {
 	static const int most[] = { 1, 64, 0, -1 };
@@ -162,10 +162,10 @@ TEST_F(device, deleted_device_returns_0)
 	run("ip link delete " DEVICE);
 	for (int i = 0; i < ARRAY_SIZE(most); i++)
 		EXPECT_EQ(0, consume(self->end, most[i], NULL, 0));
-	EXPECT_EQ(0, look_at_ring(self->end).occupied);
+	EXPECT_EQ(0, read_ring(self->end).occupied);
 }
 
-/* Consumes without an end, until told to. */
+/* Consumes until it is told to end. */
 struct consumer {
 	struct end end;
 	bool ends;
@@ -187,7 +187,7 @@ static void *consume_on(void *arg)
 	return NULL;
 }
 
-/* Waits until the call that is under way now has come back. */
+/* Waits until the call in progress has returned. */
 static bool call_ends(const struct consumer *consumer)
 {
 	unsigned int calls = __atomic_load_n(&consumer->calls, __ATOMIC_ACQUIRE);
@@ -195,7 +195,7 @@ static bool call_ends(const struct consumer *consumer)
 	return WAIT_UNTIL(__atomic_load_n(&consumer->calls, __ATOMIC_ACQUIRE) != calls);
 }
 
-/* It unregisters while a consumer is in the call. */
+/* The device unregisters while a consumer is in the call. */
 TEST_F(device, deletion_during_a_call_is_survived)
 {
 	struct consumer consumer = { .end = self->end };
@@ -211,10 +211,10 @@ TEST_F(device, deletion_during_a_call_is_survived)
 		}
 		sender_open(&sender, DEVICE);
 		send_frames(&sender, 0, 2 * SIZE);
-		/* The next one begins with this device. */
+		/* The next call begins with this device. */
 		ASSERT_TRUE(call_ends(&consumer));
 		run("ip link delete " DEVICE);
-		/* Before the next device is made, maybe in the memory of this one. */
+		/* The next device may reuse the memory of this one. */
 		ASSERT_TRUE(call_ends(&consumer));
 		sender_close(&sender);
 	}
@@ -224,7 +224,7 @@ TEST_F(device, deletion_during_a_call_is_survived)
 	EXPECT_EQ(0, consume(self->end, 64, NULL, 0));
 }
 
-/* And takes another one after that. */
+/* The file is attached to a second device afterwards. */
 TEST_F(device, second_device_of_a_file_is_served)
 {
 	struct sender sender;
@@ -243,7 +243,7 @@ TEST_F(device, second_device_of_a_file_is_served)
 	sender_close(&sender);
 }
 
-/* A persistent one that outlives its file. */
+/* A persistent device outlives its file. */
 TEST_F(device, persistent_device_of_a_closed_file_is_served)
 {
 	ASSERT_EQ(0, ioctl(self->end.fd, TUNSETPERSIST, 1));
@@ -259,13 +259,13 @@ TEST_F(device, persistent_device_of_a_closed_file_is_served)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-/* No smaller and no larger ring leaves the queue stopped for good. */
+/* Neither shrinking nor growing leaves the queue stopped forever. */
 TEST_F(device, resize_of_a_full_ring_leaves_no_queue_stopped)
 {
 	static const unsigned int sizes[] = { 1, SIZE, 2, 3, 64, 1 };
 
 	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
-		struct tuntap_ring_test_ring ring = look_at_ring(self->end);
+		struct tuntap_ring_test_ring ring = read_ring(self->end);
 		int room;
 
 		send_frames(&self->sender, 0, ring.size - ring.occupied);
@@ -273,7 +273,7 @@ TEST_F(device, resize_of_a_full_ring_leaves_no_queue_stopped)
 		EXPECT_FALSE(is_stopped(DEVICE, 0));
 		while (consume(self->end, SIZE, NULL, 0))
 			;
-		ring = look_at_ring(self->end);
+		ring = read_ring(self->end);
 		ASSERT_EQ(sizes[i], ring.size);
 		room = ring.size - ring.occupied;
 		send_frames(&self->sender, 5, room);

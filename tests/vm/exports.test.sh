@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# What tuntap_ring exports, as other modules see it, and what modinfo prints of it.
+# Tests the exports of tuntap_ring that other modules use, and the output of modinfo.
 #
 #   tuntap_ring.ko: .symtab, .export_symbol, .modinfo
 #         |  load
@@ -13,10 +13,10 @@
 
 symvers=../../build/modules/Module.symvers
 file=$(modinfo -n tuntap_ring)
-# Each is read once, as that takes seconds on an emulated CPU.
+# Reads both only once: reading takes seconds on an emulated CPU.
 in_file=$(readelf --wide --symbols "$file") in_kernel=$(grep -F '[tuntap_ring]' /proc/kallsyms)
 
-# Whether the build names it as a GPL-only export of tuntap_ring.
+# is_gpl_export SYMBOL: whether Module.symvers has the symbol as a GPL-only export of tuntap_ring
 is_gpl_export() {
 	grep -q "^0x[0-9a-f]*	$1	tuntap_ring	EXPORT_SYMBOL_GPL	" "$symvers" || {
 		echo "expected: $1 as EXPORT_SYMBOL_GPL in $symvers, seen:"
@@ -25,7 +25,7 @@ is_gpl_export() {
 	}
 }
 
-# Whether the installed module has it, as a function, and in its table of exports.
+# is_in_ksymtab SYMBOL: whether the installed module has the symbol, as a function, and in its table of exports
 is_in_ksymtab() {
 	awk -v name="$1" '$8 == name && $4 == "FUNC" && $5 == "GLOBAL" { is_function = 1 }
 		$8 == "__ksymtab_" name { is_exported = 1 }
@@ -36,7 +36,7 @@ is_in_ksymtab() {
 	}
 }
 
-# Whether the running kernel has it, as a text symbol of tuntap_ring.
+# is_in_kernel SYMBOL: whether the running kernel has the symbol, as a text symbol of tuntap_ring
 is_in_kernel() {
 	awk -v name="$1" '$3 == name && $2 == "T" { found = 1 } END { exit !found }' <<<"$in_kernel" || {
 		echo "expected: $1 as T of [tuntap_ring] in /proc/kallsyms, seen:"
@@ -45,7 +45,7 @@ is_in_kernel() {
 	}
 }
 
-# Whether a field of modinfo is one line that matches.
+# has_field FIELD REGEX: whether the field of modinfo is one line that matches
 has_field() {
 	modinfo -F "$1" tuntap_ring | grep -qxE "$2" || {
 		echo "expected: $1 that matches $2, seen: $(modinfo -F "$1" tuntap_ring)"
@@ -60,7 +60,7 @@ is_from_updates() {
 	}
 }
 
-# has_event NAME FIELD...: whether there is a trace point with just these fields, in that order
+# has_event NAME FIELD...: whether the trace point exists and has exactly these fields, in that order
 has_event() {
 	local format=/sys/kernel/tracing/events/tuntap_ring/$1/format fields
 	shift

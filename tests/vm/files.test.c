@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Files that the exports reject, with the errors that
- * include/linux/tuntap_ring.h names.
+ * Tests that the exports reject other files, with the errors that
+ * include/linux/tuntap_ring.h documents.
  *
  *  +------------ network namespace ------------+
  *  |                                            |
@@ -41,7 +41,7 @@ FIXTURE_TEARDOWN(files)
 	close(self->tun);
 }
 
-/* The same for every n: vhost_net calls for 0 to find out whose a file is. */
+/* The same error for every n: vhost_net calls with 0 to identify a file. */
 static const int most[] = { 0, 1, 64, -1, INT_MIN, INT_MAX };
 
 #define EXPECT_RESULT(result, file, driver)				\
@@ -77,7 +77,7 @@ TEST_F(files, socket_is_einval)
 	close(fd);
 }
 
-/* Of the same driver core, and with other operations. */
+/* A file of the same driver core, with other operations. */
 TEST_F(files, misc_device_is_einval)
 {
 	EXPECT_RESULT(-EINVAL, test_device(), TUN);
@@ -114,7 +114,7 @@ TEST_F(files, rejected_calls_for_entries_are_counted)
 	EXPECT_EQ(calls, counter("calls"));
 }
 
-/* As vhost_net makes them for each backend. */
+/* vhost_net makes such calls for each backend. */
 TEST_F(files, rejected_calls_for_no_entries_are_not_counted)
 {
 	const int fds[] = { self->pipe[0], self->tun, self->tap, -1 };

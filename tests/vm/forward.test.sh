@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# The client between two taps: all that is sent into one comes out of the other, in order.
+# Tests tuntap-client forward between two taps: all packets sent into one tap come out of the other, in order.
 #
-#    flood ─▶ tap0 ─▶ forward ─▶ tap1 ─redirect─▶ tap2 ─▶ receive, which knows the numbers
+#    flood ─▶ tap0 ─▶ forward ─▶ tap1 ─redirect─▶ tap2 ─▶ receive, which checks the numbers
 #
-# and the same from tap1 to tap0. The rings are small and stop their queues, so that each side has to
-# wait for the next.
+# The same is tested from tap1 to tap0. The rings are small and stop their queues, so that each side must wait for the
+# next.
 #
 # QUICK=1  fewer packets
 
@@ -25,7 +25,7 @@ WORK=$(mktemp -d)
 
 is_ready() { [ -s "$WORK/$1.ready" ] || ended "$2"; }
 
-# client NAME ARG...: in the background, until it is ready
+# client NAME ARG...: starts a client in the background, and waits until it is ready
 client() {
 	local name=$1 pid
 	shift
@@ -40,7 +40,7 @@ client() {
 	}
 }
 
-# ends NAME FILTER VALUE: ends it, and checks that its result has that value; it has none if it failed
+# ends NAME FILTER VALUE: ends the client, and checks that its report has that value; a failed client has no report
 ends() {
 	local pid seen
 	pid=$(cat "$WORK/$1.pid")
@@ -53,7 +53,7 @@ ends() {
 	}
 }
 
-# A queue that holds all packets and drops none.
+# set_up: configures the taps, with queues that hold all packets
 set_up() {
 	for tap in tap0 tap1 tap2; do
 		sysctl -q "net.ipv6.conf.$tap.disable_ipv6=1"
@@ -63,18 +63,18 @@ set_up() {
 	for tap in tap0 tap1; do
 		ip address replace "10.99.${tap#tap}.1/24" dev "$tap"
 		ip neighbour replace "10.99.${tap#tap}.2" lladdr 02:00:00:00:00:02 dev "$tap" nud permanent
-		# Again, for a tap2 that is another one each time.
+		# tap2 is a new device each time, so the redirect must be set up again.
 		tc qdisc del dev "$tap" clsact 2>/dev/null || true
 		tc qdisc add dev "$tap" clsact
 		tc filter add dev "$tap" ingress matchall action mirred egress redirect dev tap2
 	done
 }
 
-# What was taken off the last ring.
+# arrived: prints the number of packets taken off the last ring
 arrived() { cat /sys/class/net/tap2/statistics/tx_packets; }
 all_arrived() { [ "$(arrived)" -ge "$PACKETS" ]; }
 
-# passes FROM: whether all packets that are sent into that tap come out at the other
+# passes FROM: whether all packets sent into that tap come out of the other
 passes() {
 	client receive receive --tap tap2 --backpressure && set_up || return
 	"$CLIENT" flood --to "10.99.${1#tap}.2" --dev "$1" --count "$PACKETS" || return
@@ -83,7 +83,7 @@ passes() {
 }
 
 load_vhost tuntap_ring
-# The parts build on each other.
+# The checks depend on each other.
 run_alone "${RUN_ALONE:-tests/vm/run}" forward
 plan 4
 check "tuntap-client forward attaches two taps" client forward forward --tap tap0 --tap tap1 --backpressure \

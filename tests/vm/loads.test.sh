@@ -1,16 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Loads and unloads the modules many times, at times with traffic in between, and looks at what is
-# left: nothing.
+# Loads and unloads the modules many times, in some rounds with traffic, and checks that they leave nothing behind.
 #
-#    flood ─▶ tap0 ─▶ ring ─▶ tuntap_ring ─▶ vhost_net ─▶ client, which knows the numbers
+#    flood ─▶ tap0 ─▶ ring ─▶ tuntap_ring ─▶ vhost_net ─▶ client, which checks the numbers
 #
-# usage: loads.test.sh [TUNTAP_RING.KO VHOST_NET.KO]    these, or those that modprobe finds
+# usage: loads.test.sh [TUNTAP_RING.KO VHOST_NET.KO]    default: the modules that modprobe finds
 #
-# ROUNDS=         how often (default 40; with QUICK=1 20)
-# LEAKS=later     the caller has kmemleak look for them, when all is over
-# TRAFFIC_EVERY=  which of these have traffic (default: each 20th)
+# ROUNDS=         number of rounds (default: 40; with QUICK=1: 20)
+# LEAKS=later     leaves the check for leaks to the caller
+# TRAFFIC_EVERY=  every Nth round has traffic (default: 20)
 
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/lib/ktap.sh
@@ -28,9 +27,8 @@ CLIENT=/src/build/tools/release/tuntap-client
 MODULES=("$@")
 WORK=$(mktemp -d)
 exec {progress}>&1
-# What may differ by chance, such as pages of caches that grow, and a KiB a round: less than that is
-# kmemleak's to find. That and KASAN keep memory of their own for what there is and was, so where kmemleak
-# is it finds all.
+# Allows for random differences, such as pages of growing caches, and for 1 KiB a round: smaller leaks are left to
+# kmemleak. kmemleak and KASAN need memory for each object, also freed ones, so with kmemleak growth is not checked.
 SLACK_KIB=$((512 + ROUNDS))
 
 load() {
@@ -41,12 +39,12 @@ load() {
 	fi
 }
 
-# What was taken off the ring.
+# arrived: prints the number of packets taken off the ring
 arrived() { cat /sys/class/net/tap0/statistics/tx_packets; }
 all_arrived() { [ "$(arrived)" -ge "$PACKETS" ]; }
 is_ready() { [ -s "$WORK/ready" ] || ended "$1"; }
 
-# Numbered packets through a tap of its own, all of which arrive.
+# traffic: sends numbered packets through a new tap, and checks that all arrive
 traffic() {
 	local client seen
 	rm -f "$WORK"/{ready,json}
@@ -69,7 +67,8 @@ traffic() {
 	fi
 }
 
-# once NUMBER: every other one has tuntap_ring only; while vhost_net is loaded, tuntap_ring stays
+# once NUMBER: one round. Every other round loads only tuntap_ring; while vhost_net is loaded, tuntap_ring must not
+# unload.
 once() {
 	if [ $(($1 % TRAFFIC_EVERY)) = 0 ] || [ $(($1 % 2)) = 0 ]; then
 		load_vhost tuntap_ring "${MODULES[@]}" || return
@@ -88,12 +87,12 @@ rounds() {
 	local i
 	for ((i = $1; i <= $2; i++)); do
 		once "$i" || { echo "in round $i"; return 1; }
-		# A run that prints nothing for long is taken for one that hangs.
+		# A run without output for long is taken for a hang.
 		((i % 10 != 0)) || echo "# $i rounds" >&"$progress"
 	done
 }
 
-# memory KIND: in KiB, or areas of it
+# memory KIND: prints an amount in KiB, or the number of areas
 memory() {
 	case $1 in
 	slab) awk '/^SUnreclaim:/ { print $2 }' /proc/meminfo ;;
@@ -102,7 +101,7 @@ memory() {
 	esac
 }
 
-# note FILE: what there is, once all that is freed later has been
+# note FILE: records memory use, with caches dropped
 note() {
 	local kind
 	echo 3 >/proc/sys/vm/drop_caches
@@ -111,7 +110,7 @@ note() {
 	done >"$WORK/$1"
 }
 
-# grew KIND: between the two notes
+# grew KIND: prints the growth between the two notes
 grew() {
 	local before after
 	before=$(sed -n "s/^$1 //p" "$WORK/before") after=$(sed -n "s/^$1 //p" "$WORK/after")
@@ -119,7 +118,7 @@ grew() {
 	echo $((after - before))
 }
 
-# is_at_most KIND MOST: has been added
+# is_at_most KIND MOST: whether the growth is at most MOST
 is_at_most() {
 	local growth
 	growth=$(grew "$1" 2>/dev/null)
@@ -131,8 +130,8 @@ is_at_most() {
 }
 least_growth() { echo "$least"; }
 
-# no_more_than KIND MOST: has been added. What RCU or a work queue frees may take its time: the smallest
-# growth that was seen becomes smaller until all of it is freed.
+# no_more_than KIND MOST: waits until the growth is at most MOST. RCU and work queues free memory later: as long as
+# the smallest growth decreases, waiting goes on.
 no_more_than() {
 	local least
 	least=$(grew "$1" 2>/dev/null)
@@ -145,7 +144,7 @@ no_more_than() {
 
 no_growth() { no_more_than slab "$SLACK_KIB" && no_more_than vmalloc "$SLACK_KIB"; }
 
-# nothing_of FILE...: has the module's name
+# nothing_of FILE...: whether no file contains the module's name
 nothing_of() {
 	[ -e "$1" ] && ! grep -rIs -e tuntap_ring "$@"
 }
@@ -160,7 +159,7 @@ no_files() {
 rmmod tuntap_ring_test 2>/dev/null
 unload_vhost
 modprobe -a vhost tun tap
-# Most of the time goes into grace periods.
+# Expedited grace periods make the rounds much faster.
 [ ! -w /sys/kernel/rcu_expedited ] || echo 1 >/sys/kernel/rcu_expedited
 mountpoint -q "$TRACING" || mount -t tracefs tracefs "$TRACING" 2>/dev/null
 
@@ -169,17 +168,17 @@ traces=0
 [ ! -e "$TRACING/available_events" ] || traces=1
 leaks=1
 [ "${LEAKS:-}" != later ] || leaks=0
-# The parts build on each other.
+# The checks depend on each other.
 if [ ${#MODULES[@]} = 0 ]; then
 	run_alone "${RUN_ALONE:-tests/vm/run}" loads
 else
 	run_alone tests/loads/run
 fi
 plan $((7 + leaks + traces))
-# What the first ones take stays: caches, and the memory of drivers that are used.
+# The first rounds allocate memory that stays: caches, and memory of other drivers.
 check "modules load and unload, with traffic in one round" rounds 1 "$TRAFFIC_EVERY"
 note before
-check "modules load and unload again and again, some rounds with traffic" rounds 1 "$ROUNDS"
+check "modules load and unload $ROUNDS times, some rounds with traffic" rounds 1 "$ROUNDS"
 note after
 check "no file of tuntap_ring stays in /sys, debugfs, tracefs" no_files
 check "no symbol of tuntap_ring stays" nothing_of /proc/kallsyms
@@ -189,7 +188,7 @@ check "no module stays that is or uses tuntap_ring" nothing_of /proc/modules
 check "no memory area of tuntap_ring stays" nothing_of /proc/vmallocinfo
 check "the number of memory areas does not grow" no_more_than areas $((ROUNDS / 4))
 if [ "$leaks" = 0 ]; then
-	echo "# leaks are looked for later"
+	echo "# leaks are checked later"
 elif [ -w "$KMEMLEAK" ]; then
 	check "kmemleak finds no leak" no_leaks
 else

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What can be seen from outside: the trace points, and the files in debugfs that
- * are more than a number.
+ * Tests the trace points, and the files in debugfs that contain more than a
+ * number.
  *
  *   packet socket ---> t0, IFF_BACKPRESSURE ---> ring ---> consumer ---> event
  *                       |                                     |
@@ -20,7 +20,7 @@
 #define FLAGS		(IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE | IFF_BACKPRESSURE)
 #define SIZE		64
 #define TRACING		"/sys/kernel/tracing"
-/* A buffer of our own, so that it has no events of other programs. */
+/* A separate trace buffer, without events of other programs. */
 #define INSTANCE	TRACING "/instances/tuntap-ring-test"
 #define BATCHES		9
 
@@ -33,7 +33,7 @@ static void write_to(const char *path, const char *text)
 	close(fd);
 }
 
-/* The events since the last time, a line for each, without when and where. */
+/* Returns the events since the last call, a line each, without time and CPU. */
 static const char *events(void)
 {
 	static char text[4096];
@@ -53,7 +53,7 @@ static const char *events(void)
 	return text;
 }
 
-/* The text of a file in debugfs. */
+/* Returns the text of a file in debugfs. */
 static const char *debugfs(const char *name)
 {
 	static char text[4096];
@@ -71,7 +71,7 @@ static const char *debugfs(const char *name)
 	return text;
 }
 
-/* What the lines of `batches` count; each must begin with its power of two. */
+/* Reads the counts in `batches`; each line must begin with its power of two. */
 static void read_batches(uint64_t counts[BATCHES])
 {
 	char *text = strdup(debugfs("batches")), *rest = text, *line;
@@ -101,7 +101,7 @@ FIXTURE_SETUP(outside)
 	enter_namespaces();
 	if (mount("tracefs", TRACING, "tracefs", 0, NULL))
 		fail(TRACING ": %s", strerror(errno));
-	/* One that failed has left it. */
+	/* A failed test leaves its instance. */
 	rmdir(INSTANCE);
 	if (mkdir(INSTANCE, 0700))
 		fail(INSTANCE ": %s", strerror(errno));
@@ -150,7 +150,7 @@ TEST_F(outside, trace_names_the_queue)
 		     "consume_batched: device=t0 queue=1 asked=4 taken=3 freed=0\n", events());
 }
 
-/* A name is that of the moment. */
+/* Events have the current name. */
 TEST_F(outside, trace_names_a_renamed_device)
 {
 	run("ip link set " DEVICE " down");
@@ -169,7 +169,7 @@ TEST_F(outside, trace_of_a_file_without_a_device_has_queue_minus_1)
 	close(end.fd);
 }
 
-/* Half of the ring at a time, and the rest. */
+/* Takes half of the ring at a time, then the rest. */
 TEST_F(outside, each_wake_is_traced)
 {
 	send_to(&self->sender, 1, SIZE);
@@ -191,7 +191,7 @@ TEST_F(outside, each_wake_is_traced)
 		     "consume_batched: device=t0 queue=1 asked=64 taken=64 freed=64\n", events());
 }
 
-/* The producer is behind the head, as seen in the array. */
+/* The producer's index is below that of the head. */
 TEST_F(outside, traced_fill_is_right_across_the_array_end)
 {
 	send_to(&self->sender, 0, 48);
@@ -204,7 +204,7 @@ TEST_F(outside, traced_fill_is_right_across_the_array_end)
 		     "consume_batched: device=t0 queue=0 asked=33 taken=33 freed=32\n", events());
 }
 
-/* Without a device, which such a call does not look at. */
+/* Without a device: calls for a tap file do not read it. */
 TEST_F(outside, calls_for_a_tap_file_are_traced)
 {
 	struct end end = { .kind = TUNTAP_RING_TEST_TAP };
@@ -238,7 +238,7 @@ TEST_F(outside, batches_counts_calls_by_power_of_two)
 	static const uint64_t expected[BATCHES] = { 1, 2, 2, 2, 1, 1, 1, 2, 2 };
 	uint64_t before[BATCHES], after[BATCHES], calls = counter("calls");
 
-	/* All of it has room, with what is consumed and not yet freed. */
+	/* The ring has room for all frames, including consumed entries that are not freed yet. */
 	set_txqueuelen(DEVICE, 1000);
 	read_batches(before);
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -251,7 +251,7 @@ TEST_F(outside, batches_counts_calls_by_power_of_two)
 			TH_LOG("line %d", i);
 		}
 	}
-	/* All but the first, which took nothing. */
+	/* The first call took nothing, and is not counted. */
 	EXPECT_EQ(calls + ARRAY_SIZE(sizes) - 1, counter("calls"));
 }
 
@@ -266,7 +266,7 @@ TEST_F(outside, stopped_lists_queues_that_the_driver_stopped)
 	EXPECT_STREQ("t0 0\nt0 1\n", debugfs("stopped"));
 	ASSERT_EQ(SIZE, consume(self->b, SIZE, NULL, 0));
 	EXPECT_STREQ("t0 0\n", debugfs("stopped"));
-	/* One that was taken down has been stopped by that. */
+	/* Taking the link down also stops the queue, but that stop is not listed. */
 	set_up(DEVICE, false);
 	EXPECT_STREQ("\n", debugfs("stopped"));
 }

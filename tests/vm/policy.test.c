@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The parameters backpressure=, stall_timeout= and autosize=: which devices have the flag, whoever opens them, and how
- * long their rings are.
+ * Tests the parameters backpressure=, stall_timeout= and autosize=: which devices have the flag,
+ * with any opener, and how long their rings are.
  *
  *  +-- network namespace --+      +---- another -----+
  *  |  pa0, pa1, ...  match |      |                  |
@@ -32,7 +32,7 @@ static int open_parameter(const char *name, int flags)
 	return fd;
 }
 
-/* Returns 0, or the error of the write. */
+/* Returns 0, or the errno of the write. */
 static int set_parameter(const char *name, const char *text)
 {
 	int fd = open_parameter(name, O_WRONLY), err = 0;
@@ -160,7 +160,7 @@ TEST_F(policy, renamed_device_has_the_flag_while_it_matches)
 	EXPECT_FALSE(has_flag("pb0"));
 }
 
-/* In a process of its own, as the namespace of a thread is also that of its files in /sys. */
+/* Runs in a separate process: the network namespace also selects the files in /sys. */
 TEST_F(policy, moved_device_has_the_flag_while_it_matches)
 {
 	int fd = create("pa0", variant->flags), status;
@@ -189,7 +189,7 @@ TEST_F(policy, moved_device_has_the_flag_while_it_matches)
 	close(fd);
 }
 
-/* As QEMU's ifname=: the flags of a device are those of the last opener. */
+/* QEMU's ifname= does this: a device has the flags of its last opener. */
 TEST_F(policy, opener_without_the_flag_does_not_take_it_away)
 {
 	int fd = create("pa0", variant->flags);
@@ -202,7 +202,7 @@ TEST_F(policy, opener_without_the_flag_does_not_take_it_away)
 	EXPECT_TRUE(has_flag("pa0"));
 	close(fd);
 
-	/* One that is down gets the flag when it comes up. */
+	/* A device that is down gets the flag when it comes up. */
 	set_up("pa0", false);
 	fd = create("pa0", variant->flags);
 	set_up("pa0", true);
@@ -222,7 +222,7 @@ TEST_F(policy, device_that_is_made_again_has_the_flag)
 	}
 }
 
-/* As systemd-networkd keeps a carrier: its detached queue stays, without the flag. */
+/* systemd-networkd keeps the carrier this way: its detached queue stays, without the flag. */
 TEST_F(policy, device_that_a_detached_queue_holds_has_the_flag)
 {
 	int holder = create("pa0", variant->flags | IFF_MULTI_QUEUE), fd;
@@ -269,19 +269,19 @@ TEST_F(policy, bad_pattern_is_rejected_and_the_old_ones_stay)
 	EXPECT_STREQ("\n", patterns());
 }
 
-/* Each queue is full, and stopped; without the flag they are woken, and drop again. */
+/* All queues are full and stopped; when the flag is cleared they are woken, and drop again. */
 static void clear_stopped(struct __test_metadata *_metadata, unsigned int queues)
 {
 	struct sender sender;
 	unsigned int i;
 
-	/* However slow the machine is, none is released. */
+	/* No queue is released, even on a slow machine. */
 	ASSERT_EQ(0, set_stall_timeout("0"));
 	ASSERT_EQ(0, set_patterns("pa*"));
 	tun_steer_by_mark(tun_create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, SIZE));
 	for (i = 1; i < queues; i++)
 		create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE);
-	/* Rings of files that came later have the size by now. */
+	/* By now rings of files opened later have this size, too. */
 	run("tc qdisc replace dev pa0 root handle 1: mq");
 	sender_open(&sender, "pa0");
 	for (i = 0; i < queues; i++) {
@@ -317,7 +317,7 @@ TEST(all_of_256_stopped_queues_are_woken_with_the_flag_cleared)
 	clear_stopped(_metadata, 256);
 }
 
-/* A stop by taking the link down is not undone. */
+/* A stop by taking the link down must not be undone. */
 TEST(device_that_is_down_is_not_woken_with_the_flag_cleared)
 {
 	enter_namespaces();
@@ -356,7 +356,7 @@ TEST(thousand_devices_follow_the_patterns)
 	}
 }
 
-/* A device whose consumer does not read: it loses the flag that the pattern has given it. */
+/* A device whose consumer does not read loses the flag that the pattern has set. */
 FIXTURE(stalled)
 {
 	struct sender sender;
@@ -392,7 +392,7 @@ static void take(int fd, int n)
 		fail("%d entries did not come", n);
 }
 
-/* Several scans. */
+/* Waits for several scans. */
 static void wait_for_scans(void)
 {
 	usleep(100000);
@@ -410,7 +410,7 @@ TEST_F(stalled, device_drops_until_its_ring_is_empty)
 	EXPECT_FALSE(has_flag("pa0"));
 	take(self->fd, 1);
 	EXPECT_TRUE(WAIT_UNTIL(has_flag("pa0")));
-	/* However slow the machine is, it is not released again. */
+	/* The device is not released again, even on a slow machine. */
 	EXPECT_EQ(0, set_stall_timeout("3600000"));
 	send_frames(&self->sender, 2 * SIZE, SIZE);
 	EXPECT_TRUE(is_stopped("pa0", 0));
@@ -424,7 +424,7 @@ TEST_F(stalled, device_has_the_flag_again_after_a_ring_full_of_entries)
 	for (i = 0; i < SIZE; i++) {
 		EXPECT_FALSE(has_flag("pa0"));
 		take(self->fd, 1);
-		/* It is never empty. */
+		/* The ring is never empty. */
 		send_frames(&self->sender, 2 * SIZE + i, 1);
 		/* A scan sees each entry. */
 		wait_for_scans();
@@ -445,10 +445,13 @@ TEST_F(stalled, device_stays_without_the_flag_after_events)
 	EXPECT_FALSE(has_flag("pa1"));
 }
 
-TEST_F(stalled, opener_that_asks_for_the_flag_has_it)
+TEST_F(stalled, opener_that_sets_the_flag_keeps_it)
 {
 	ASSERT_EQ(0, ioctl(self->fd, TUNSETPERSIST, 1));
-	/* No scan in between: it would set the flag of a device without a consumer again. These two start one. */
+	/*
+	 * A scan would set the flag of a device without a consumer again. Each of these two writes
+	 * starts a scan; afterwards there is none.
+	 */
 	EXPECT_EQ(0, set_parameter("autosize", "N"));
 	EXPECT_EQ(0, set_stall_timeout("3600000"));
 	sleep(1);
@@ -473,7 +476,7 @@ TEST_F(stalled, device_has_the_flag_again_without_a_time_out)
 	EXPECT_TRUE(WAIT_UNTIL(has_flag("pa0")));
 }
 
-TEST_F(stalled, device_goes_away)
+TEST_F(stalled, deleted_device_is_forgotten)
 {
 	close(self->fd);
 	wait_for_scans();
@@ -485,7 +488,7 @@ TEST_F(stalled, device_goes_away)
 #define LONG	500
 #define SHORT	64
 
-/* A device whose consumer takes what is in the ring as soon as its queue is stopped, so that it needs few slots. */
+/* A device whose consumer empties the ring once the queue is stopped, so that few slots are needed. */
 FIXTURE(sized)
 {
 	struct sender sender;
@@ -500,7 +503,7 @@ FIXTURE_SETUP(sized)
 	ASSERT_EQ(0, set_patterns("pa*"));
 	ASSERT_EQ(0, set_stall_timeout("0"));
 	self->fd = tun_create("pa0", IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE, LONG);
-	/* The default may drop what waits. */
+	/* The default qdisc may drop waiting packets. */
 	run("tc qdisc replace dev pa0 root pfifo limit 1000");
 	sender_open(&self->sender, "pa0");
 }
@@ -517,7 +520,7 @@ static struct tuntap_ring_test_ring ring(int fd)
 {
 	struct end end = { .fd = fd, .kind = TUNTAP_RING_TEST_TUN };
 
-	return look_at_ring(end);
+	return read_ring(end);
 }
 
 static unsigned int slots(int fd)
@@ -531,7 +534,7 @@ static void fill(struct _test_data_sized *self)
 		send_frames(&self->sender, self->sent++, 1);
 }
 
-/* Takes all, in order. */
+/* Takes all frames, and checks their order. */
 static void empty(struct _test_data_sized *self)
 {
 	struct end end = { .fd = self->fd, .kind = TUNTAP_RING_TEST_TUN };
@@ -548,7 +551,7 @@ static void empty(struct _test_data_sized *self)
 	}
 }
 
-/* For several scans. */
+/* Keeps sender and consumer busy for several scans. */
 static void keep_busy(struct _test_data_sized *self)
 {
 	for (int i = 0; i < 100; i++) {
@@ -582,7 +585,7 @@ TEST_F(sized, entries_stay_when_the_ring_gets_its_size_back)
 {
 	ASSERT_TRUE(is_shortened(self));
 	fill(self);
-	/* Full but for consumed slots of a batch that is not freed yet. */
+	/* The ring is full, except for consumed slots of a batch that is not freed yet. */
 	EXPECT_GT(self->sent - self->taken + ring(self->fd).batch, slots(self->fd));
 	EXPECT_EQ(0, set_patterns("\n"));
 	EXPECT_EQ(LONG, slots(self->fd));
@@ -629,8 +632,8 @@ TEST_F(sized, detached_ring_gets_its_size_back)
 	EXPECT_EQ(LONG, slots(self->fd));
 }
 
-/* As one that is read() is: the kernel's own consumer leaves no word of what it needs. */
-TEST_F(sized, ring_without_our_consumer_gets_its_size_back)
+/* Only calls of tuntap_ring show how many slots a consumer needs; read() does not. */
+TEST_F(sized, ring_without_calls_of_tuntap_ring_gets_its_size_back)
 {
 	ASSERT_TRUE(is_shortened(self));
 	EXPECT_TRUE(WAIT_UNTIL(slots(self->fd) == LONG));
@@ -650,7 +653,7 @@ TEST(device_of_an_opener_with_the_flag_is_not_resized)
 	ASSERT_EQ(0, set_patterns("\n"));
 }
 
-/* A device whose opener has set the flag is the opener's. */
+/* tuntap_ring does not change a device whose opener has set the flag. */
 TEST(device_of_an_opener_with_the_flag_is_not_released)
 {
 	struct sender sender;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Several queues, and files that leave theirs: only the file that owns a slot
- * wakes the queue of that index.
+ * Tests devices with several queues, and files that leave their queue: only the
+ * file that owns a slot wakes the queue of that index.
  *
  *  +------------------ network namespace -------------------+
  *  |                                                         |
@@ -65,7 +65,7 @@ TEST_F(queues, each_file_wakes_its_own_queue)
 	ASSERT_TRUE(are_frames(self->entries, SIZE, 1000));
 	EXPECT_FALSE(is_stopped(DEVICE, 1));
 	EXPECT_TRUE(is_stopped(DEVICE, 0));
-	/* Nor does an empty one wake the other's. */
+	/* A call that finds the ring empty wakes no other queue either. */
 	ASSERT_EQ(0, consume(self->b, SIZE, NULL, 0));
 	EXPECT_TRUE(is_stopped(DEVICE, 0));
 
@@ -75,9 +75,8 @@ TEST_F(queues, each_file_wakes_its_own_queue)
 }
 
 /*
- * File a leaves queue 0 stopped and b moves there, with a few entries left:
- * fewer than a batch, so draining them may free no slot. LEFT is how many, N
- * how many a call asks for.
+ * File a leaves queue 0 stopped and b moves there with LEFT entries: fewer than
+ * a batch, so draining them may free no slot. Each call requests N entries.
  */
 #define TAKE_OVER(leave, left, n)					\
 do {									\
@@ -85,10 +84,10 @@ do {									\
 									\
 	send_to(&self->sender, 1, __left);				\
 	send_to(&self->sender, 0,					\
-		SIZE - look_at_ring(self->a).occupied);			\
+		SIZE - read_ring(self->a).occupied);			\
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));			\
 	leave;								\
-	/* Theirs to wake: what they do is not tested here. */		\
+	/* b must wake the queue: neither close nor detach does. */	\
 	ASSERT_TRUE(is_stopped(DEVICE, 0));				\
 	for (int __from = 1000; __left; __from += __taken) {		\
 		ASSERT_TRUE(is_stopped(DEVICE, 0));			\
@@ -108,7 +107,7 @@ TEST_F(queues, queue_taken_over_by_detach_is_woken)
 	for (int left = 1; left <= 16; left++) {
 		TAKE_OVER(tun_set_queue(self->a.fd, false), left,
 			  most[left % ARRAY_SIZE(most)]);
-		/* Back again, as the second. */
+		/* File a attaches again, as the second. */
 		tun_set_queue(self->a.fd, true);
 		swap = self->a;
 		self->a = self->b;
@@ -121,7 +120,7 @@ TEST_F(queues, queue_taken_over_by_close_is_woken)
 	TAKE_OVER(close(self->a.fd), 3, 64);
 }
 
-/* The one that left is not the owner, though it still has index and device. */
+/* A detached file is not the owner, though it still has index and device. */
 TEST_F(queues, detached_file_wakes_no_queue)
 {
 	send_to(&self->sender, 0, 5);
@@ -130,7 +129,7 @@ TEST_F(queues, detached_file_wakes_no_queue)
 	ASSERT_EQ(0, consume(self->a, SIZE, NULL, 0));
 	send_to(&self->sender, 0, SIZE);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
-	ASSERT_EQ(SIZE, look_at_ring(self->b).occupied);
+	ASSERT_EQ(SIZE, read_ring(self->b).occupied);
 
 	for (int n = 1; n <= SIZE; n *= 4) {
 		ASSERT_EQ(0, consume(self->a, n, NULL, 0));
@@ -146,7 +145,7 @@ TEST_F(queues, reattached_file_wakes_its_new_queue)
 	tun_set_queue(self->a.fd, false);
 	tun_set_queue(self->a.fd, true);
 
-	/* It is the second now, and wakes that queue only. */
+	/* File a is the second now, and wakes only queue 1. */
 	send_to(&self->sender, 0, SIZE);
 	send_to(&self->sender, 1, SIZE);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0) && is_stopped(DEVICE, 1)));
@@ -159,7 +158,7 @@ TEST_F(queues, reattached_file_wakes_its_new_queue)
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
-/* A device whose only file is detached. */
+/* The only file of a device is detached. */
 TEST_F(queues, only_file_wakes_its_queue_after_reattaching)
 {
 	close(self->b.fd);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A consumer and a flood that go on while the device changes under them. What
- * is lost with a queue or a qdisc is lost, but nothing comes twice or out of
- * order, and when all is quiet again frames get through.
+ * Tests a consumer and a flood that go on while the device changes. Frames may
+ * be lost with a queue or a qdisc, but none arrives twice or out of order, and
+ * afterwards frames arrive again.
  *
  *  +------------------------ network namespace -------------------------+
  *  |                                                                     |
@@ -24,7 +24,7 @@
 #define SIZE	32
 #define FILES	2
 
-/* How often the device changes under the traffic; less on a custom kernel. */
+/* How often the device changes under traffic; less often on a custom kernel. */
 #define ROUNDS	(thinned() > 1 ? 10 : 24)
 
 struct consumer {
@@ -33,7 +33,7 @@ struct consumer {
 	bool *ends;
 	bool *pauses;
 	bool is_pausing;
-	uint64_t next;		/* a frame below that number would be wrong */
+	uint64_t next;		/* lowest number that may arrive */
 	uint64_t disordered;
 	uint64_t taken;
 	unsigned int calls;
@@ -86,7 +86,7 @@ static void *consume_until_end(void *arg)
 	return NULL;
 }
 
-/* In bursts that fill a ring, for each call of a consumer one. */
+/* Sends bursts that fill a ring, one for each call of a consumer. */
 static void *send_until_end(void *arg)
 {
 	struct flood *flood = arg;
@@ -109,7 +109,7 @@ static void *send_until_end(void *arg)
 static void open_sender(struct sender *sender)
 {
 	sender_open(sender, DEVICE);
-	/* No send waits for room in a queue that is stopped or gone. */
+	/* A send must not wait for room in a queue that is stopped or deleted. */
 	if (fcntl(sender->fd, F_SETFL, O_NONBLOCK))
 		fail("O_NONBLOCK");
 }
@@ -129,7 +129,7 @@ FIXTURE_SETUP(races)
 	set_up(DEVICE, true);
 	self->flood.consumers = self->consumers;
 	open_sender(&self->flood.sender);
-	/* Opened once, before there are threads. */
+	/* Opens the test device before threads start. */
 	test_device();
 }
 
@@ -181,7 +181,7 @@ do {									\
 
 #define GO_ON()	WRITE(self->consumers_pause, false)
 
-/* Waits until a consumer has had another frame. */
+/* Waits until a consumer has taken another frame. */
 #define TAKES_MORE(consumer)						\
 do {									\
 	uint64_t __taken = READ((consumer).taken);			\
@@ -193,8 +193,8 @@ do {									\
 } while (0)
 
 /*
- * Whether frames that are sent now come out, of whichever file. Not just one:
- * the qdisc may find that it has waited too long, and drop it.
+ * Whether frames that are sent now arrive, from any file. Sends several: the
+ * qdisc may drop a frame that has waited too long.
  */
 static bool gets_through(struct flood *flood)
 {
@@ -214,7 +214,7 @@ TEST_F(races, traffic_goes_on_after_resizes)
 	START_CONSUMERS(1);
 	START_FLOOD();
 	for (int i = 0; i < ROUNDS; i++) {
-		/* Every other time with a full ring, and the queue stopped. */
+		/* Every other time the ring is full, and the queue stopped. */
 		if (i % 2)
 			PAUSE_UNTIL_STOPPED(1);
 		set_txqueuelen(DEVICE, sizes[i % ARRAY_SIZE(sizes)]);
@@ -238,7 +238,7 @@ TEST_F(races, traffic_goes_on_after_down_and_up)
 			PAUSE_UNTIL_STOPPED(1);
 		set_up(DEVICE, false);
 		GO_ON();
-		/* Neither sender nor consumer undoes that stop. */
+		/* Neither sender nor consumer must undo that stop. */
 		sent = READ(self->flood.next);
 		ASSERT_TRUE(WAIT_UNTIL(READ(self->flood.next) > sent + SIZE));
 		EXPECT_TRUE(is_stopped(DEVICE, 0));
@@ -251,7 +251,7 @@ TEST_F(races, traffic_goes_on_after_down_and_up)
 	END_CONSUMERS(1);
 }
 
-/* Each in its turn, so that the other one moves into slot 0. */
+/* Detaches each file in turn, so that the other one moves into slot 0. */
 TEST_F(races, traffic_goes_on_after_detach_and_attach)
 {
 	START_CONSUMERS(2);
@@ -274,7 +274,7 @@ TEST_F(races, traffic_goes_on_after_detach_and_attach)
 	END_CONSUMERS(2);
 }
 
-/* New devices for the same file, again and again. */
+/* Attaches the same file to one new device after the other. */
 TEST_F(races, traffic_goes_on_after_deletion_of_the_device)
 {
 	START_CONSUMERS(1);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The rings of macvtap and ipvtap. A receive handler fills them, and the only
- * transmit queue of the device carries the opposite direction: only this test
- * stops it, and no consumer wakes it.
+ * Tests the rings of macvtap and ipvtap. A receive handler fills them; the only
+ * transmit queue of the device carries the opposite direction. Only this test
+ * stops that queue, and no consumer wakes it.
  *
  *  +---------------------- network namespace ----------------------+
  *  |                                                                |
@@ -79,13 +79,13 @@ FIXTURE_TEARDOWN(tap)
 /* Sends COUNT frames, and waits until they are in the ring of file 0. */
 #define SEND(first, count)						\
 do {									\
-	int __occupied = look_at_ring(self->file[0]).occupied;		\
+	int __occupied = read_ring(self->file[0]).occupied;		\
 									\
 	send_frames(&self->sender, first, count);			\
-	ASSERT_TRUE(WAIT_UNTIL(look_at_ring(self->file[0]).occupied ==	\
+	ASSERT_TRUE(WAIT_UNTIL(read_ring(self->file[0]).occupied ==	\
 			 __occupied + (count))) {			\
 		TH_LOG("%d of %d in the ring",				\
-		       look_at_ring(self->file[0]).occupied,		\
+		       read_ring(self->file[0]).occupied,		\
 		       __occupied + (int)(count));			\
 	}								\
 } while (0)
@@ -106,7 +106,7 @@ TEST_F(tap, takes_all_frames_in_order)
 	uint64_t sent = 0;
 
 	for (int i = 0; i < ARRAY_SIZE(batches); i++) {
-		int n = SIZE - look_at_ring(self->file[0]).occupied, taken;
+		int n = SIZE - read_ring(self->file[0]).occupied, taken;
 
 		SEND(sent, n);
 		for (; n; n -= taken, sent += taken) {
@@ -116,7 +116,7 @@ TEST_F(tap, takes_all_frames_in_order)
 		}
 		CONSUME(sent, 0, batches[i]);
 	}
-	/* Nothing ever stopped the queue. */
+	/* The queue was never stopped. */
 	EXPECT_FALSE(is_stopped(DEVICE, 0));
 }
 
@@ -132,15 +132,15 @@ TEST_F(tap, takes_nothing_for_n_below_1)
 TEST_F(tap, takes_unconsumed_frames_again_in_order)
 {
 	SEND(0, SIZE);
-	ASSERT_EQ(20, consume_and_hand_back(self->file[0], 20, 15,
+	ASSERT_EQ(20, consume_and_unconsume(self->file[0], 20, 15,
 					    self->entries, SIZE));
 	CONSUME(5, SIZE - 5, 64);
 	CONSUME(0, 0, 64);
 }
 
 /*
- * No driver stops the queue of such a device, so no call looks at it: one that a
- * test has stopped stays so, whether the ring becomes half empty or empty.
+ * No driver stops the queue of such a device, so no call checks it: a queue that
+ * a test has stopped stays stopped, whether the ring is half empty or empty.
  */
 TEST_F(tap, wakes_no_queue)
 {
@@ -180,7 +180,7 @@ TEST_F(tap, takes_frames_of_each_file)
 	ASSERT_TRUE(WAIT_UNTIL(({
 		total = 0;
 		for (int i = 0; i < FILES; i++)
-			total += look_at_ring(self->file[i]).occupied;
+			total += read_ring(self->file[i]).occupied;
 		total == 64;
 	})));
 
@@ -214,7 +214,7 @@ TEST_F(tap, takes_frames_of_a_device_that_is_down)
 	CONSUME(0, 0, 64);
 }
 
-/* The files outlive their device, and so do the entries in their rings. */
+/* Files, and the entries in their rings, outlive their device. */
 TEST_F(tap, frames_outlive_their_device)
 {
 	SEND(0, SIZE);
@@ -225,7 +225,7 @@ TEST_F(tap, frames_outlive_their_device)
 	CONSUME(0, 0, -1);
 }
 
-/* And what is left in them at the end goes with the file. */
+/* Remaining entries are freed with the file. */
 TEST_F(tap, closing_frees_frames_of_a_deleted_device)
 {
 	SEND(0, SIZE);
@@ -239,7 +239,7 @@ TEST_F(tap, takes_frames_of_rings_of_any_size)
 
 	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
 		set_txqueuelen(DEVICE, sizes[i]);
-		ASSERT_EQ(sizes[i], look_at_ring(self->file[0]).size);
+		ASSERT_EQ(sizes[i], read_ring(self->file[0]).size);
 		SEND(3, sizes[i]);
 		CONSUME(3, sizes[i], 64);
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Lets tests in user space call the exports of tuntap_ring, and look at rings
- * and queues. For tests only: who may open the device may hang the machine.
+ * Lets tests in user space call the exports of tuntap_ring, and read the state
+ * of rings and queues. For tests only: a user of the device can hang the machine.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -30,12 +30,12 @@
 
 #include "tuntap_ring_test.h"
 
-/* What an element of an array holds that nobody wrote. */
+/* The value of an array element that was not written. */
 #define UNTOUCHED	((void *)POISON_POINTER_DELTA)
 
 /*
- * How long a consumer is held at most: less than what a guest reports as a soft
- * lockup (120 s) or a stall of RCU (180 s).
+ * The longest time to hold a consumer: less than a VM reports as a soft lockup
+ * (120 s) or an RCU stall (180 s).
  */
 #define HOLD_TIMEOUT	(100 * HZ)
 
@@ -45,7 +45,7 @@ enum hold {
 	HOLD_HELD,
 };
 
-/* An open file of ours. */
+/* An open file of /dev/tuntap-ring-test. */
 struct test {
 	struct mutex lock;	/* one WATCH at a time */
 	struct file *file;
@@ -56,7 +56,7 @@ struct test {
 	atomic_t wakes;
 	atomic_t wakes_while_full;
 	struct fprobe between;
-	struct kprobe before_look;
+	struct kprobe before_check;
 	bool was_stopped;
 	atomic_t hold;
 };
@@ -98,7 +98,7 @@ static void describe(void *ptr, struct tuntap_ring_test_entry *entry)
 	entry->number = get_unaligned_be64(number);
 }
 
-/* Of @n pointers from @array on, those that were written. */
+/* Counts the written elements among @n pointers at @array. */
 static unsigned int count_written(void **array, size_t n)
 {
 	unsigned int written = 0;
@@ -126,13 +126,13 @@ static int consume(struct tuntap_ring_test_consume *arg)
 		ring = ring_of(file, arg->kind);
 	}
 
-	/* No more is taken than the ring has slots. */
+	/* A call takes at most as many entries as the ring has slots. */
 	room = clamp(arg->n, 0, TUNTAP_RING_TEST_MAX);
 	if (!IS_ERR_OR_NULL(ring) && arg->n > TUNTAP_RING_TEST_MAX &&
 	    READ_ONCE(ring->size) > TUNTAP_RING_TEST_MAX)
 		return -E2BIG;
 
-	/* One more in front, and one more behind. */
+	/* One more element in front, and one more behind. */
 	array = kvmalloc_array(room + 2, sizeof(*array), GFP_KERNEL);
 	entries = kvcalloc(room + 1, sizeof(*entries), GFP_KERNEL);
 	if (!array || !entries)
@@ -151,7 +151,7 @@ static int consume(struct tuntap_ring_test_consume *arg)
 
 	for (i = 0; i < taken; i++)
 		describe(array[i + 1], &entries[i]);
-	kept = taken - min_t(size_t, arg->hand_back, taken);
+	kept = taken - min_t(size_t, arg->unconsume, taken);
 	for (i = 0; i < kept; i++)
 		tun_ptr_free(array[i + 1]);
 	if (kept < taken)
@@ -165,7 +165,7 @@ static int consume(struct tuntap_ring_test_consume *arg)
 	return 0;
 }
 
-static int look_at_ring(struct tuntap_ring_test_ring *arg)
+static int read_ring(struct tuntap_ring_test_ring *arg)
 {
 	struct ptr_ring *ring;
 	int i;
@@ -194,7 +194,7 @@ static int look_at_ring(struct tuntap_ring_test_ring *arg)
 	return 0;
 }
 
-/* The queue, and a reference to its device. */
+/* Returns the queue, and takes a reference to its device. */
 static struct netdev_queue *get_queue(struct tuntap_ring_test_queue *arg)
 {
 	struct net_device *dev;
@@ -211,7 +211,7 @@ static struct netdev_queue *get_queue(struct tuntap_ring_test_queue *arg)
 	return netdev_get_tx_queue(dev, arg->index);
 }
 
-static int look_at_queue(struct tuntap_ring_test_queue *arg, bool stop)
+static int read_queue(struct tuntap_ring_test_queue *arg, bool stop)
 {
 	struct netdev_queue *queue = get_queue(arg);
 
@@ -226,8 +226,8 @@ static int look_at_queue(struct tuntap_ring_test_queue *arg, bool stop)
 
 #if defined(CONFIG_FPROBE) && defined(CONFIG_KPROBES)
 /*
- * Whether the code at an address is that of a consumer: of tuntap_ring, or, if
- * so wanted, what vhost_net of 7.3 or read() call instead.
+ * Whether an address is in the code of a consumer: in tuntap_ring, or, with
+ * all_consumers, in functions that read() or the vhost_net of 7.3 call.
  */
 static bool is_consumer(const struct test *test, unsigned long address)
 {
@@ -240,7 +240,7 @@ static bool is_consumer(const struct test *test, unsigned long address)
 					strstr(symbol, "tun_ring_consume")));
 }
 
-/* On entry of what wakes a queue. */
+/* Runs on entry of netif_tx_wake_queue(). */
 static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 		   unsigned long ret_ip, struct ftrace_regs *regs, void *data)
 {
@@ -252,7 +252,7 @@ static int on_wake(struct fprobe *probe, unsigned long entry_ip,
 	    !is_consumer(test, ret_ip))
 		return 0;
 	atomic_inc(&test->wakes);
-	/* By a consumer, which holds both locks. */
+	/* The consumer holds both locks. */
 	if (__ptr_ring_check_produce(test->ring) == -ENOSPC)
 		atomic_inc(&test->wakes_while_full);
 	return 0;
@@ -264,7 +264,7 @@ static void hold(struct test *test)
 
 	if (atomic_read(&test->hold) != HOLD_NEXT)
 		return;
-	/* The consumer's device, of which the tests take care. */
+	/* No reference to the device: the tests keep it. */
 	WRITE_ONCE(test->was_stopped, netif_tx_queue_stopped(test->queue));
 	if (atomic_cmpxchg(&test->hold, HOLD_NEXT, HOLD_HELD) != HOLD_NEXT)
 		return;
@@ -275,8 +275,8 @@ static void hold(struct test *test)
 }
 
 /*
- * On entry of what a consumer calls between its two holds of the lock; or, of
- * the kernel's own, before it looks at the queue.
+ * Runs when tuntap_ring is between its two critical sections; for the in-kernel
+ * consumer, before it checks the queue.
  */
 static int on_between(struct fprobe *probe, unsigned long entry_ip,
 		      unsigned long ret_ip, struct ftrace_regs *regs,
@@ -286,14 +286,14 @@ static int on_between(struct fprobe *probe, unsigned long entry_ip,
 	return 0;
 }
 
-/* On entry of what ours calls before it looks, which ftrace does not know. */
-static int on_before_look(struct kprobe *probe, struct pt_regs *regs)
+/* Runs before tuntap_ring checks the queue, in a function without an ftrace entry. */
+static int on_before_check(struct kprobe *probe, struct pt_regs *regs)
 {
-	hold(container_of(probe, struct test, before_look));
+	hold(container_of(probe, struct test, before_check));
 	return 0;
 }
 
-/* A kernel built by clang has that function inline, so it is held nowhere. */
+/* A kernel built with clang inlines that function, so its consumers are not held. */
 static int register_between(struct test *test, bool all_consumers)
 {
 	const char **symbol = (const char *[]) {
@@ -306,9 +306,9 @@ static int register_between(struct test *test, bool all_consumers)
 	err = register_fprobe_syms(&test->between, symbol, 1);
 	if (err || !all_consumers)
 		return err;
-	test->before_look.symbol_name = "rust_helper_rcu_read_lock";
-	test->before_look.pre_handler = on_before_look;
-	err = register_kprobe(&test->before_look);
+	test->before_check.symbol_name = "rust_helper_rcu_read_lock";
+	test->before_check.pre_handler = on_before_check;
+	err = register_kprobe(&test->before_check);
 	if (err)
 		unregister_fprobe(&test->between);
 	return err;
@@ -335,7 +335,7 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 	queue = get_queue(&arg->queue);
 	if (IS_ERR(queue))
 		return PTR_ERR(queue);
-	/* From here on an address, only to be compared. */
+	/* From here on the pointer is only compared. */
 	dev_put(queue->dev);
 
 	test->queue = queue;
@@ -350,7 +350,7 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 		unregister_fprobe(&test->wake);
 		return err;
 	}
-	/* The ring stays as long as its file. */
+	/* The ring lives as long as its file. */
 	test->file = get_file(fd_file(f));
 	return 0;
 }
@@ -358,7 +358,7 @@ static int watch(struct test *test, struct tuntap_ring_test_watch *arg)
 static void unwatch(struct test *test)
 {
 	if (test->all_consumers)
-		unregister_kprobe(&test->before_look);
+		unregister_kprobe(&test->before_check);
 	unregister_fprobe(&test->between);
 	unregister_fprobe(&test->wake);
 	fput(test->file);
@@ -398,11 +398,11 @@ static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		err = consume(&u.consume);
 		break;
 	case TUNTAP_RING_TEST_RING:
-		err = look_at_ring(&u.ring);
+		err = read_ring(&u.ring);
 		break;
 	case TUNTAP_RING_TEST_QUEUE:
 	case TUNTAP_RING_TEST_STOP:
-		err = look_at_queue(&u.queue, cmd == TUNTAP_RING_TEST_STOP);
+		err = read_queue(&u.queue, cmd == TUNTAP_RING_TEST_STOP);
 		break;
 	case TUNTAP_RING_TEST_WATCH:
 		err = watch(test, &u.watch);
@@ -467,5 +467,5 @@ static struct miscdevice test_device = {
 module_misc_device(test_device);
 
 MODULE_AUTHOR("The tuntap-ring developers");
-MODULE_DESCRIPTION("Lets tests call tuntap_ring and look at rings and queues");
+MODULE_DESCRIPTION("Lets tests call tuntap_ring and read the state of rings and queues");
 MODULE_LICENSE("GPL");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What /dev/tuntap-ring-test does for the tests: it calls the exports of
- * tuntap_ring, and looks at rings and queues.
+ * The ioctls of /dev/tuntap-ring-test, which call the exports of tuntap_ring and
+ * read the state of rings and queues.
  */
 #ifndef TUNTAP_RING_TEST_H
 #define TUNTAP_RING_TEST_H
@@ -10,7 +10,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* More entries than any test asks for, and larger than any of their rings. */
+/* At least the largest number of entries that a test requests, and the largest ring. */
 #define TUNTAP_RING_TEST_MAX	4096
 
 enum tuntap_ring_test_kind {
@@ -21,7 +21,7 @@ enum tuntap_ring_test_kind {
 /**
  * struct tuntap_ring_test_entry - an entry that was taken off a ring
  * @entry: the pointer
- * @number: the last 8 bytes of the frame, which is where tests number theirs
+ * @number: the last 8 bytes of the frame, which contain its number
  * @length: of the frame
  * @is_xdp: whether it is an XDP frame, and tagged as such
  */
@@ -36,20 +36,20 @@ struct tuntap_ring_test_entry {
  * struct tuntap_ring_test_consume - calls one of the exports
  * @fd: the file, or -1 for NULL
  * @kind: which export
- * @n: passed on as it is; if the ring is larger than TUNTAP_RING_TEST_MAX and
- *	this too, the ioctl fails
- * @hand_back: how many entries to hand back, the last ones first; the others
- *	are freed
- * @entries: where to describe those taken, or 0
- * @room: how many can be described there
+ * @n: passed on unchanged; the ioctl fails if both @n and the ring are larger
+ *	than TUNTAP_RING_TEST_MAX
+ * @unconsume: number of entries to unconsume, the last ones first; the other
+ *	entries are freed
+ * @entries: array for the description of taken entries, or 0
+ * @room: size of that array
  * @taken: what the export returned
- * @strays: how many pointers it wrote outside of those that it returned
+ * @strays: number of pointers that it wrote outside of the result
  */
 struct tuntap_ring_test_consume {
 	__s32 fd;
 	__u32 kind;
 	__s32 n;
-	__u32 hand_back;
+	__u32 unconsume;
 	__u64 entries;
 	__u32 room;
 	__s32 taken;
@@ -62,11 +62,11 @@ struct tuntap_ring_test_consume {
  * @fd: the file
  * @kind: its driver
  * @size: in slots
- * @batch: how many entries are consumed before their slots are freed
+ * @batch: number of entries that are consumed before their slots are freed
  * @producer: the slot that the next entry goes to
  * @head: the slot that the next entry comes from
  * @tail: the oldest slot that is consumed but not freed, or @head
- * @occupied: slots that are not free, be they consumed or not
+ * @occupied: slots that are not free, whether consumed or not
  * @has_room: whether the slot at @producer is free
  */
 struct tuntap_ring_test_ring {
@@ -84,8 +84,8 @@ struct tuntap_ring_test_ring {
 /**
  * struct tuntap_ring_test_queue - a transmit queue
  * @device: the device's name, in the caller's network namespace
- * @index: the queue's
- * @num_tx_queues: how many the device has; -ERANGE if @index is not below
+ * @index: the index of the queue
+ * @num_tx_queues: number of queues of the device; -ERANGE if @index is not below
  * @is_stopped: whether the driver has stopped it
  */
 struct tuntap_ring_test_queue {
@@ -96,12 +96,12 @@ struct tuntap_ring_test_queue {
 };
 
 /**
- * struct tuntap_ring_test_watch - what to watch, for as long as the file of
- *	/dev/tuntap-ring-test is open; needs a kernel with fprobes and kprobes
- * @fd: the file whose ring it is
+ * struct tuntap_ring_test_watch - a ring and a queue to watch, until the file of
+ *	/dev/tuntap-ring-test is closed; requires fprobes and kprobes
+ * @fd: the file of the ring
  * @kind: its driver
  * @queue: the queue that the ring's consumer wakes
- * @all_consumers: not only tuntap_ring, but also the kernel's own
+ * @all_consumers: also watches the in-kernel consumers
  */
 struct tuntap_ring_test_watch {
 	__s32 fd;
@@ -111,7 +111,7 @@ struct tuntap_ring_test_watch {
 };
 
 /**
- * struct tuntap_ring_test_watched - what was seen
+ * struct tuntap_ring_test_watched - results of watching
  * @wakes: how often a consumer woke the queue when it was stopped
  * @wakes_while_full: how often the ring was full by then
  * @is_held: whether a consumer is being held, see TUNTAP_RING_TEST_HOLD
@@ -133,9 +133,10 @@ struct tuntap_ring_test_watched {
 #define TUNTAP_RING_TEST_WATCH	_IOW('!', 4, struct tuntap_ring_test_watch)
 #define TUNTAP_RING_TEST_WATCHED _IOR('!', 5, struct tuntap_ring_test_watched)
 /*
- * Holds the next consumer that has decided for a wake and let go of the ring,
- * before it takes both locks; or, with @all_consumers, one that has freed slots,
- * before it looks at the queue. Until it is released, or for some seconds.
+ * Holds the next consumer that has requested a wake and released the consumer
+ * lock, before it takes both locks; with @all_consumers, the next consumer that
+ * has freed slots, before it checks the queue. Ends with the release of the
+ * consumer, or after a time-out.
  */
 #define TUNTAP_RING_TEST_HOLD	_IO('!', 6)
 #define TUNTAP_RING_TEST_RELEASE _IO('!', 7)

@@ -24,7 +24,7 @@
 
 #include "util.h"
 
-/* So often a wait only yields; then it sleeps, longer each time up to 12.8 ms. */
+/* A wait yields so often before it sleeps, longer each time, up to 12.8 ms. */
 #define YIELDS		100
 #define SHORTEST_US	100
 #define DOUBLINGS	7
@@ -37,7 +37,7 @@ uint64_t now_ms(void)
 	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
 }
 
-/* The value of an environment variable if that is a number above 0. */
+/* Returns the value of an environment variable if it is a number above 0. */
 static int number_from(const char *name, int otherwise)
 {
 	const char *value = getenv(name);
@@ -273,7 +273,7 @@ int tap_open(const char *device)
 	fclose(file);
 	globfree(&found);
 
-	/* A node of our own: the one in /dev may be another namespace's. */
+	/* A new node: the node in /dev may belong to another namespace. */
 	snprintf(path, sizeof(path), "/tmp/tap-%d-%s", getpid(), device);
 	if (mknod(path, S_IFCHR | 0600, makedev(major, minor)))
 		fail_errno(path);
@@ -377,7 +377,7 @@ void sender_open(struct sender *sender, const char *device)
 	if (sender->fd < 0 ||
 	    bind(sender->fd, (struct sockaddr *)&address, sizeof(address)))
 		fail_errno("packet socket");
-	/* All that waits in the qdisc is charged to the sender. */
+	/* Packets in the qdisc are charged to the sender. */
 	if (setsockopt(sender->fd, SOL_SOCKET, SO_SNDBUFFORCE, &memory,
 		       sizeof(memory)))
 		fail_errno("SO_SNDBUFFORCE");
@@ -449,7 +449,7 @@ bool send_frame(struct sender *sender, uint64_t number)
 
 void send_frames(struct sender *sender, uint64_t first, unsigned int count)
 {
-	/* What device or qdisc drop is for the test to find out. */
+	/* Drops by device or qdisc are not an error; the test counts them. */
 	for (; count; first++, count--)
 		if (!send_frame(sender, first) && errno != ENOBUFS)
 			fail_errno("send");
@@ -466,7 +466,7 @@ int test_device(void)
 	return fd;
 }
 
-int consume_and_hand_back(struct end end, int n, unsigned int hand_back,
+int consume_and_unconsume(struct end end, int n, unsigned int unconsume,
 			  struct tuntap_ring_test_entry *entries,
 			  unsigned int room)
 {
@@ -474,7 +474,7 @@ int consume_and_hand_back(struct end end, int n, unsigned int hand_back,
 		.fd = end.fd,
 		.kind = end.kind,
 		.n = n,
-		.hand_back = hand_back,
+		.unconsume = unconsume,
 		.entries = (uintptr_t)entries,
 		.room = room,
 	};
@@ -485,14 +485,14 @@ int consume_and_hand_back(struct end end, int n, unsigned int hand_back,
 		fail("%u pointers written besides the %d of the result",
 		     arg.strays, arg.taken);
 	if (arg.taken > 0 && arg.taken > n)
-		fail("%d entries taken, %d asked for", arg.taken, n);
+		fail("%d entries taken, %d requested", arg.taken, n);
 	return arg.taken;
 }
 
 int consume(struct end end, int n, struct tuntap_ring_test_entry *entries,
 	    unsigned int room)
 {
-	return consume_and_hand_back(end, n, 0, entries, room);
+	return consume_and_unconsume(end, n, 0, entries, room);
 }
 
 bool are_frames(const struct tuntap_ring_test_entry *entries, unsigned int n,
@@ -512,7 +512,7 @@ bool are_frames(const struct tuntap_ring_test_entry *entries, unsigned int n,
 	return true;
 }
 
-struct tuntap_ring_test_ring look_at_ring(struct end end)
+struct tuntap_ring_test_ring read_ring(struct end end)
 {
 	struct tuntap_ring_test_ring arg = {
 		.fd = end.fd,
@@ -546,12 +546,12 @@ bool is_left_stopped(struct end end, const char *device, unsigned int queue)
 {
 	/*
 	 * A producer stops the queue with a full ring, under the producer lock,
-	 * which look_at_ring() takes. There is no other consumer, so a ring that is
+	 * which read_ring() takes. There is no other consumer, so a ring that is
 	 * empty before and after the check of the queue was empty in between: the
 	 * stop is older than that, and its producer has left the critical section.
 	 */
-	return !look_at_ring(end).occupied && is_stopped(device, queue) &&
-	       !look_at_ring(end).occupied;
+	return !read_ring(end).occupied && is_stopped(device, queue) &&
+	       !read_ring(end).occupied;
 }
 
 unsigned int num_tx_queues(const char *device)

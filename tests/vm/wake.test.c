@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Stop and wake: a full ring stops the queue, and the consumer wakes it, when
- * half the ring came free or nothing is left, and never while the ring is full.
+ * Tests stop and wake: a full ring stops the queue, and the consumer wakes it
+ * when half the ring is free or the ring is empty, never while the ring is full.
  *
  *  +----------------------- network namespace -----------------------+
  *  |                                                                  |
@@ -28,29 +28,29 @@ do {								\
 	self->sent += __count;					\
 } while (0)
 
-/* Sends as many as the ring has free slots: that stops the queue. */
+/* Sends as many frames as the ring has free slots, which stops the queue. */
 #define FILL()							\
 do {								\
 	struct tuntap_ring_test_ring __ring;			\
 								\
-	__ring = look_at_ring(self->end);			\
+	__ring = read_ring(self->end);				\
 	ASSERT_FALSE(is_stopped(DEVICE, 0));			\
 	SEND(__ring.size - __ring.occupied);			\
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));		\
-	ASSERT_FALSE(look_at_ring(self->end).has_room);		\
+	ASSERT_FALSE(read_ring(self->end).has_room);		\
 } while (0)
 
 /*
- * Moves the tail to the head, wherever that is, by handing a frame back: else
- * a tail is at a multiple of the batch.
+ * Unconsumes a frame to move the tail to the head. Otherwise a tail is at a
+ * multiple of the batch.
  */
 #define ALIGN()								\
 do {									\
 	SEND(1);							\
-	ASSERT_EQ(1, consume_and_hand_back(self->end, 1, 1,		\
+	ASSERT_EQ(1, consume_and_unconsume(self->end, 1, 1,		\
 					   self->entries, 1));		\
-	ASSERT_EQ(look_at_ring(self->end).head,				\
-		  look_at_ring(self->end).tail);			\
+	ASSERT_EQ(read_ring(self->end).head,				\
+		  read_ring(self->end).tail);				\
 } while (0)
 
 /* Consumes up to N, and expects the next COUNT frames. */
@@ -64,7 +64,7 @@ do {									\
 	self->seen += __count;						\
 } while (0)
 
-/* Consumes what there is, up to N, and expects it to be the next frames. */
+/* Consumes up to N entries, and expects them to be the next frames. */
 #define CONSUME_SOME(n)							\
 ({									\
 	int __taken = consume(self->end, n, self->entries,		\
@@ -77,8 +77,8 @@ do {									\
 })
 
 /*
- * Consumes up to N of the next frames, once there are any: 0 if none come. A
- * queue that stays stopped beside the empty ring is noticed at once.
+ * Waits for frames, and consumes up to N; 0 if none arrives. Detects a queue
+ * that stays stopped beside the empty ring at once.
  */
 #define CONSUME_NEXT(n)							\
 ({									\
@@ -144,7 +144,7 @@ FIXTURE_SETUP(wake)
 	enter_namespaces();
 	self->end.kind = TUNTAP_RING_TEST_TUN;
 	self->end.fd = tun_create(DEVICE, FLAGS, variant->size);
-	/* One that drops nothing on its own account. */
+	/* A qdisc that never drops. */
 	run("tc qdisc replace dev " DEVICE " root pfifo limit 100000");
 	sender_open(&self->sender, DEVICE);
 	self->watch = watch(self->end, DEVICE, 0);
@@ -157,7 +157,7 @@ FIXTURE_TEARDOWN(wake)
 	close(self->end.fd);
 }
 
-/* Not before it is full, and all that comes then waits in the qdisc. */
+/* The queue stops only once the ring is full; further packets wait in the qdisc. */
 TEST_F(wake, full_ring_stops_the_queue)
 {
 	SEND(variant->size - 1);
@@ -165,9 +165,9 @@ TEST_F(wake, full_ring_stops_the_queue)
 	SEND(1);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	SEND(50);
-	EXPECT_EQ(variant->size, look_at_ring(self->end).occupied);
+	EXPECT_EQ(variant->size, read_ring(self->end).occupied);
 	EXPECT_TRUE(is_stopped(DEVICE, 0));
-	/* A call that asks for nothing changes nothing. */
+	/* A call that requests nothing changes nothing. */
 	CONSUME(0, 0);
 	CONSUME(0, -1);
 	EXPECT_TRUE(is_stopped(DEVICE, 0));
@@ -176,9 +176,9 @@ TEST_F(wake, full_ring_stops_the_queue)
 }
 
 /*
- * One by one, from a full ring without a backlog, at every offset. What was
- * freed is counted from mark to mark: those are a power of two apart, about
- * eight in the ring.
+ * Takes entries one by one, from a full ring without a backlog, at every offset.
+ * Freed slots are counted from checkpoint to checkpoint: checkpoints are a power
+ * of two apart, about eight in the ring.
  */
 TEST_F(wake, wakes_at_half_free_or_empty)
 {
@@ -192,14 +192,14 @@ TEST_F(wake, wakes_at_half_free_or_empty)
 		stride *= 2;
 
 	for (int offset = 0; offset < size; offset += step) {
-		/* A single slot that is handed back would be full already. */
+		/* With a single slot, unconsuming would fill the ring. */
 		if (size > 1)
 			ALIGN();
-		ASSERT_EQ(offset, look_at_ring(self->end).head);
+		ASSERT_EQ(offset, read_ring(self->end).head);
 		FILL();
 		while (self->seen < self->sent) {
 			CONSUME(1, 1);
-			ring = look_at_ring(self->end);
+			ring = read_ring(self->end);
 			freed = size - ring.occupied;
 			/* Slots before the first checkpoint do not count. */
 			freed += offset % stride - ring.tail % stride;
@@ -211,13 +211,13 @@ TEST_F(wake, wakes_at_half_free_or_empty)
 				       (int)(self->sent - self->seen));
 			}
 		}
-		/* Once, and not for each call after that. */
+		/* Only one wake, not one for each later call. */
 		wakes++;
 		ASSERT_EQ(wakes, watched(self->watch).wakes);
-		/* On to the next offset. */
+		/* Moves to the next offset. */
 		for (int i = 0; i < step; i++) {
 			SEND(1);
-			/* A single slot is a full ring already. */
+			/* A ring of a single slot is already full. */
 			wakes += size == 1;
 			ASSERT_EQ(size == 1, is_stopped(DEVICE, 0));
 			CONSUME(1, 1);
@@ -227,7 +227,7 @@ TEST_F(wake, wakes_at_half_free_or_empty)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-/* In one call, whatever it asks for beyond a ring-full. */
+/* One call that requests a ring-full or more. */
 TEST_F(wake, wakes_once_for_one_call)
 {
 	static const int beyond[] = { 0, 1, 64, 2000 };
@@ -240,7 +240,7 @@ TEST_F(wake, wakes_once_for_one_call)
 	}
 }
 
-/* With more in the qdisc than in the ring: all of it comes, in order. */
+/* More packets wait in the qdisc than in the ring. */
 TEST_F(wake, backlog_arrives_once_and_in_order)
 {
 	static const int batches[] = { 1, 7, 16, 64, 4096 };
@@ -274,14 +274,14 @@ static void *flood(void *arg)
 	return NULL;
 }
 
-/* The same with sender and consumer at once. */
+/* Sender and consumer run concurrently. */
 TEST_F(wake, flood_arrives_once_and_in_order)
 {
 	struct flood all = { .sender = &self->sender, .count = 8000 };
 	pthread_t thread;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, flood, &all));
-	/* However fast either side is, there is a wake to be done. */
+	/* Ensures that there is a wake, independent of the speed of either side. */
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	for (int i = 0; self->seen < all.count; i++) {
 		ASSERT_LT(0, CONSUME_NEXT(1 + i % 64)) {
@@ -302,8 +302,8 @@ struct reader {
 	unsigned int *total;
 	uint8_t *seen;
 	unsigned int own;	/* of the total */
-	unsigned int *others;	/* waits for a frame of that one's before its second */
-	unsigned int most;	/* of a single call */
+	unsigned int *others;	/* frames of the other reader, awaited before the second call */
+	unsigned int most;	/* entries in a single call */
 };
 
 static unsigned int read_once(const unsigned int *number)
@@ -336,7 +336,7 @@ static void *read_all(void *arg)
 	return NULL;
 }
 
-/* Two consumers of one ring: each frame to one of them, and some to both. */
+/* Two consumers of one ring: each frame goes to one of them, and both get frames. */
 TEST_F(wake, two_consumers_take_each_frame_once)
 {
 	static uint8_t seen[4000];
@@ -353,7 +353,7 @@ TEST_F(wake, two_consumers_take_each_frame_once)
 			.seen = seen,
 			.others = &readers[!i].own,
 		};
-	/* Opened once, before there are threads. */
+	/* Opens the test device before threads start. */
 	test_device();
 	ASSERT_EQ(0, pthread_create(&threads[0], NULL, flood, &all));
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
@@ -380,10 +380,11 @@ static void *consume_once(void *arg)
 }
 
 /*
- * A consumer that has decided for a wake is held; meanwhile another one takes
+ * A consumer that has requested a wake is held. Meanwhile a second consumer takes
  * the last entry and wakes the queue, and the producer fills the ring and stops
- * again. The first must not wake it any more. A ring of one slot has no entry
- * left for another consumer, and a call that takes nothing wakes no queue.
+ * the queue again. The first consumer must no longer wake the queue. A ring of
+ * one slot has no entry for a second consumer, and a call that takes nothing
+ * wakes no queue.
  */
 TEST_F(wake, refilled_ring_is_not_woken)
 {
@@ -411,7 +412,7 @@ TEST_F(wake, refilled_ring_is_not_woken)
 	}
 	ASSERT_EQ(1, consume(self->end, 64, &last, 1));
 	ASSERT_EQ(1, watched(self->watch).wakes);
-	ASSERT_TRUE(WAIT_UNTIL(!look_at_ring(self->end).has_room &&
+	ASSERT_TRUE(WAIT_UNTIL(!read_ring(self->end).has_room &&
 			 is_stopped(DEVICE, 0)));
 	ASSERT_TRUE(watched(self->watch).is_held);
 	release_consumer(self->watch);
@@ -422,7 +423,7 @@ TEST_F(wake, refilled_ring_is_not_woken)
 	EXPECT_EQ(0, watched(self->watch).wakes_while_full);
 	EXPECT_TRUE(is_stopped(DEVICE, 0));
 	EXPECT_EQ(withheld + 1, counter("withheld"));
-	ring = look_at_ring(self->end);
+	ring = read_ring(self->end);
 	EXPECT_EQ(ring.size, ring.occupied);
 
 	self->seen = variant->size;
@@ -431,7 +432,7 @@ TEST_F(wake, refilled_ring_is_not_woken)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-/* The same files, each test with sizes of its own. */
+/* Like the fixture wake, but each test sets the ring size. */
 FIXTURE(offsets)
 {
 	struct end end;
@@ -459,15 +460,15 @@ FIXTURE_TEARDOWN(offsets)
 }
 
 /*
- * Handing back moves the tail off the grid of batches, and frees slots that
- * are not counted. The consumer can then come to the end of the ring without
- * having freed half of it, or any slot at all: it must wake all the same.
+ * Unconsuming moves the tail off the multiples of a batch, and frees slots that
+ * are not counted. The consumer can then empty the ring without having freed
+ * half of it, or any slot: it must still wake the queue.
  */
 TEST_F(offsets, ring_emptied_after_unconsume_is_woken)
 {
 	static const struct {
 		int take;
-		int hand_back;
+		int unconsume;
 		int times;
 	} steps[] = { { 15, 1, 1 }, { 9, 9, 1 }, { 15, 1, 2 }, { 20, 5, 2 }, { 15, 1, 9 } };
 	struct tuntap_ring_test_ring ring;
@@ -478,26 +479,26 @@ TEST_F(offsets, ring_emptied_after_unconsume_is_woken)
 		for (int offset = 0; offset < size; offset++) {
 			step = (step + 1) % ARRAY_SIZE(steps);
 			ALIGN();
-			ASSERT_EQ(offset, look_at_ring(self->end).head);
+			ASSERT_EQ(offset, read_ring(self->end).head);
 			FILL();
 			for (int i = 0; i < steps[step].times; i++) {
 				if (self->sent - self->seen <= 15)
 					break;
-				n = consume_and_hand_back(self->end, steps[step].take,
-							  steps[step].hand_back,
+				n = consume_and_unconsume(self->end, steps[step].take,
+							  steps[step].unconsume,
 							  self->entries,
 							  TUNTAP_RING_TEST_MAX);
-				ASSERT_LE(steps[step].hand_back, n);
+				ASSERT_LE(steps[step].unconsume, n);
 				ASSERT_TRUE(are_frames(self->entries, n, self->seen));
-				self->seen += n - steps[step].hand_back;
+				self->seen += n - steps[step].unconsume;
 			}
 			while (self->seen < self->sent)
 				CONSUME(1, 1);
 			ASSERT_FALSE(is_stopped(DEVICE, 0)) {
-				ring = look_at_ring(self->end);
-				TH_LOG("size %d offset %d take %d hand back %d: head %d tail %d",
+				ring = read_ring(self->end);
+				TH_LOG("size %d offset %d take %d unconsume %d: head %d tail %d",
 				       size, offset, steps[step].take,
-				       steps[step].hand_back, ring.head, ring.tail);
+				       steps[step].unconsume, ring.head, ring.tail);
 			}
 			SEND(1);
 			CONSUME(1, 1);
@@ -508,9 +509,9 @@ TEST_F(offsets, ring_emptied_after_unconsume_is_woken)
 }
 
 /*
- * As wake.refilled_ring_is_not_woken, but with some room by the time that the first
- * consumer goes on: too little for a wake, and what was freed before the other
- * one's wake counts no more.
+ * As wake.refilled_ring_is_not_woken, but there is some room when the first
+ * consumer goes on: too little for a wake, and slots freed before the second
+ * consumer's wake no longer count.
  */
 TEST_F(offsets, wakes_only_at_half_free_after_another_wake)
 {
@@ -528,11 +529,11 @@ TEST_F(offsets, wakes_only_at_half_free_after_another_wake)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, consume_once, &first));
 	ASSERT_TRUE(WAIT_UNTIL(watched(self->watch).is_held));
 	ASSERT_EQ(1, consume(self->end, 64, &last, 1));
-	ASSERT_TRUE(WAIT_UNTIL(!look_at_ring(self->end).has_room &&
+	ASSERT_TRUE(WAIT_UNTIL(!read_ring(self->end).has_room &&
 			 is_stopped(DEVICE, 0)));
 	self->seen = 64;
 	CONSUME(16, 16);
-	ASSERT_TRUE(look_at_ring(self->end).has_room);
+	ASSERT_TRUE(read_ring(self->end).has_room);
 	ASSERT_TRUE(watched(self->watch).is_held);
 	release_consumer(self->watch);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
@@ -546,7 +547,7 @@ TEST_F(offsets, wakes_only_at_half_free_after_another_wake)
 	CONSUME(32, 64);
 }
 
-/* The count since the last wake is the one that read() uses too. */
+/* read() and tuntap_ring use the same count of entries since the last wake. */
 TEST_F(offsets, read_and_tuntap_ring_share_cons_cnt)
 {
 	char frame[128];
@@ -566,7 +567,7 @@ TEST_F(offsets, read_and_tuntap_ring_share_cons_cnt)
 	self->seen = 500;
 	CONSUME(500, 4096);
 
-	/* And the other way round. */
+	/* The same with read() first. */
 	SEND(1000);
 	ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 	for (i = 0; i < 256; i++)
@@ -580,7 +581,7 @@ TEST_F(offsets, read_and_tuntap_ring_share_cons_cnt)
 	EXPECT_EQ(1, watched(self->watch).wakes);
 }
 
-/* On that CPU, from here on. */
+/* Runs on that CPU from here on. */
 static bool run_on(int cpu)
 {
 	cpu_set_t cpus;
@@ -591,8 +592,8 @@ static bool run_on(int cpu)
 }
 
 /*
- * The wake runs the qdisc, wherever its packets were sent: those that wait there
- * arrive although no sender sends any more.
+ * The wake runs the qdisc, on whichever CPU packets were sent: waiting packets
+ * arrive although no sender is active.
  */
 TEST_F(offsets, backlog_of_another_cpu_arrives)
 {
@@ -602,7 +603,7 @@ TEST_F(offsets, backlog_of_another_cpu_arrives)
 		uint64_t wakes = counter("wakes");
 
 		ASSERT_TRUE(run_on(from));
-		/* So few more that they do not fill it again. */
+		/* So few more that they do not fill the ring again. */
 		SEND(140);
 		ASSERT_TRUE(WAIT_UNTIL(is_stopped(DEVICE, 0)));
 		ASSERT_TRUE(run_on(0));
@@ -617,7 +618,7 @@ TEST_F(offsets, backlog_of_another_cpu_arrives)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-/* The qdisc that is the default; it may drop nothing here by itself. */
+/* The default qdisc, with settings that keep it from dropping. */
 TEST_F(offsets, fq_codel_backlog_arrives_in_order)
 {
 	set_txqueuelen(DEVICE, 16);
