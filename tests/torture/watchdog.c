@@ -5,29 +5,29 @@
  *    watchdog DEVICE     commands on standard input, a line each:
  *
  *       watch PID FD...  process PID has these files open, queue 0's first
- *       hold             look at nothing until the next `watch`, as files
- *                        move to other queues
- *       nothing          there is nothing to be watched
+ *       hold             watch nothing until the next `watch`, as files move to
+ *                        other queues
+ *       nothing          watch nothing: there are no queues
  *       stop QUEUE       stop that queue, as its driver would
- *       pass             an XDP program on the device that lets all pass,
- *       no-pass          and off again
+ *       pass             attach an XDP program that passes all packets
+ *       no-pass          detach the XDP program
  *
- * Each is answered by `ok`, or by `error TEXT`, on standard output. A queue
- * that stays stopped beside an empty ring is written to standard error, with
- * all that is known of the ring. A ring of no slots, or a link that is down,
- * does not count.
+ * Each command is answered with `ok` or `error TEXT` on standard output. A queue
+ * that stays stopped beside an empty ring is reported on standard error, with
+ * the state of the ring. Rings without slots, and devices whose link is down,
+ * are ignored.
  *
- * Time does not count either: a consumer that has emptied the ring, and is then
- * kept from the CPU, has still to wake the queue, however long that takes. So
- * the queue has to outlast PASSES passes. A pass ends once every call that was
- * under way at its beginning, of producers and consumers, has returned:
+ * Time does not count: a consumer that has emptied the ring and is kept from the
+ * CPU may wake the queue much later. So the queue must stay stopped for PASSES
+ * passes. A pass ends once every call of a producer or consumer that was in
+ * progress at its beginning has returned:
  *
  *  - A consumer's call does not sleep, and is made by a thread of the process
- *    that has the files (vhost's workers are threads of it, too). So each of
- *    these threads was seen asleep, or has gone to sleep meanwhile. One that is
- *    always busy, with another queue, is told by how often it was preempted.
- *  - A producer's call runs with bottom halves off, on any CPU. So a grace
- *    period of RCU has passed.
+ *    that has the files (which includes vhost's workers). So each of these
+ *    threads must be seen asleep, or have slept meanwhile. For a thread that is
+ *    always busy, with another queue, the number of preemptions counts instead.
+ *  - A producer's call runs with bottom halves disabled, on any CPU. So an RCU
+ *    grace period must pass.
  */
 
 #include <dirent.h>
@@ -55,13 +55,13 @@
 #define MAX_QUEUES	256
 #define PERIOD_MS	50
 #define PASSES		20
-/* No call is preempted that often. */
+/* A single call is never preempted that often. */
 #define PREEMPTIONS	10
 #define MAX_THREADS	1024
 
-/* A queue, and the file whose ring is below it. */
+/* A queue, and the file with its ring. */
 struct watched {
-	int theirs;	/* the descriptor's number in the other process */
+	int remote_fd;	/* the descriptor in the other process */
 	int fd;
 	bool is_stuck;
 	bool is_reported;
@@ -70,7 +70,7 @@ struct watched {
 	struct tuntap_ring_test_ring ring;
 };
 
-/* A thread of the other process, as it was when the pass began. */
+/* A thread of the other process, at the beginning of the pass. */
 struct thread {
 	int id;
 	bool has_slept;
@@ -112,15 +112,15 @@ static void watch_nothing(void)
 	count = 0;
 }
 
-/* Has a file that another process has open. */
-static int get_file(int process, int theirs)
+/* Returns a descriptor for a file that another process has open. */
+static int get_file(int process, int remote_fd)
 {
 	int pidfd = syscall(SYS_pidfd_open, process, 0);
 	int fd;
 
 	if (pidfd < 0)
 		return -1;
-	fd = syscall(SYS_pidfd_getfd, pidfd, theirs, 0);
+	fd = syscall(SYS_pidfd_getfd, pidfd, remote_fd, 0);
 	close(pidfd);
 	return fd;
 }
@@ -132,19 +132,19 @@ static int watch(char *words)
 	int process = word ? atoi(word) : 0;
 	unsigned int i;
 
-	/* What was seen of a queue holds as long as it has the same file. */
+	/* The history of a queue stays valid as long as it has the same file. */
 	memcpy(before, watched, sizeof(before));
 	if (process != pid)
 		memset(before, 0, sizeof(before));
 	watch_nothing();
 	pid = process;
 	for (i = 0; i < MAX_QUEUES && (word = strtok(NULL, " ")); i++) {
-		int theirs = atoi(word);
+		int remote_fd = atoi(word);
 
-		if (before[i].theirs == theirs)
+		if (before[i].remote_fd == remote_fd)
 			watched[i] = before[i];
-		watched[i].theirs = theirs;
-		watched[i].fd = get_file(process, theirs);
+		watched[i].remote_fd = remote_fd;
+		watched[i].fd = get_file(process, remote_fd);
 		if (watched[i].fd < 0)
 			return errno;
 		count = i + 1;
@@ -160,7 +160,7 @@ static int stop(unsigned int index)
 	return ioctl(test, TUNTAP_RING_TEST_STOP, &queue) ? errno : 0;
 }
 
-/* The program goes with the descriptor, or with the device. */
+/* The program is detached when the descriptor is closed or the device removed. */
 static int attach_xdp(void)
 {
 	static const struct bpf_insn pass[] = {
@@ -238,7 +238,7 @@ static bool is_up(void)
 	       (request.ifr_flags & IFF_UP);
 }
 
-/* Reads a thread's state, and how often it has slept and was preempted. */
+/* Reads a thread's state, and its numbers of sleeps and preemptions. */
 static bool read_thread(struct thread *thread, char *state)
 {
 	char path[64], line[256];
@@ -270,7 +270,7 @@ static const struct thread *find_thread(int id)
 	return NULL;
 }
 
-/* Whether every thread has slept in this pass. A thread that has ended has. */
+/* Whether every thread has slept or ended in this pass. */
 static bool all_have_slept(void)
 {
 	struct thread now[MAX_THREADS];
@@ -314,7 +314,7 @@ static bool all_have_slept(void)
 	return all;
 }
 
-/* Looks whether a pass has ended. */
+/* Checks whether a pass has ended. */
 static void pass(void)
 {
 	if (!all_have_slept())
@@ -339,7 +339,7 @@ static void look(struct watched *w, unsigned int index)
 		return;
 	}
 	ring.fd = 0;
-	/* The slot at the head is empty, though there are slots. */
+	/* Whether the ring has slots, and the slot at the head is empty. */
 	is_stuck = queue.is_stopped && ring.size > 0 &&
 		   ring.head == ring.producer && ring.has_room;
 	if (!is_stuck || !w->is_stuck || memcmp(&ring, &w->ring, sizeof(ring))) {
@@ -350,13 +350,13 @@ static void look(struct watched *w, unsigned int index)
 		w->ring = ring;
 		return;
 	}
-	/* The pass that was under way then does not count. */
+	/* The pass in progress does not count. */
 	if (w->is_reported || passes - w->since_pass <= PASSES)
 		return;
 	w->is_reported = true;
 	fprintf(stderr,
 		"queue %u is stopped beside an empty ring, for %u ms: process %d, file %d, size %d, batch %d, producer %d, head %d, tail %d, occupied %d, has room %u\n",
-		index, (unsigned int)(now_ms() - w->since), pid, w->theirs,
+		index, (unsigned int)(now_ms() - w->since), pid, w->remote_fd,
 		ring.size, ring.batch, ring.producer, ring.head, ring.tail,
 		ring.occupied, ring.has_room);
 }
