@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Opens a file of tun or tap as a user would, and has fit_ask.ko ask
- * tuntap_ring about it. Prints the name of the error, or 0.
+ * Opens a file of tun or tap, and calls tuntap_ring for that file through
+ * fit_ask.ko. Prints the name of the error, or 0.
  *
  * usage: ask tun INTERFACE
  *        ask tap DEVICE

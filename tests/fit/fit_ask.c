@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Asks tuntap_ring about a file, for tests: what is written to
- * /dev/tuntap-ring-ask is "tun FD" or "tap FD"; the write fails with the error
- * that the export of that driver returns for the file.
+ * Calls tuntap_ring for a file, for tests. A process writes "tun FD" or "tap FD"
+ * to /dev/tuntap-ring-ask; the write fails with the error that the export of
+ * that driver returns for the file.
  */
 
 #include <linux/file.h>
@@ -47,5 +47,5 @@ static struct miscdevice ask = {
 };
 module_misc_device(ask);
 
-MODULE_DESCRIPTION("Asks tuntap_ring about a file");
+MODULE_DESCRIPTION("Calls tuntap_ring for a file");
 MODULE_LICENSE("GPL");

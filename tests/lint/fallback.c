@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Without tuntap_ring configured the API is inline, and rejects every file. */
+/* If tuntap_ring is not configured, the API is inline and rejects every file. */
 
 #include <linux/module.h>
 #include <linux/tuntap_ring.h>
