@@ -46,7 +46,7 @@ ended() {
 size_of() { stat -c %s "$@" 2>/dev/null || true; }
 
 wait_until() {
-	local probes=() probe state='' seen moved=$SECONDS looked=$SECONDS
+	local probes=() probe state='' seen moved=$SECONDS probed=$SECONDS
 	while [ "$1" = --moving ]; do
 		probes+=("$2")
 		shift 2
@@ -54,8 +54,8 @@ wait_until() {
 	until "$@"; do
 		pause 0.02
 		# A probe may start processes, so it runs once a second.
-		[ "$SECONDS" != "$looked" ] || continue
-		looked=$SECONDS
+		[ "$SECONDS" != "$probed" ] || continue
+		probed=$SECONDS
 		seen=$(for probe in "${probes[@]}"; do $probe; done)
 		if [ "$seen" != "$state" ]; then
 			state=$seen
@@ -78,13 +78,13 @@ cpu_seconds() {
 # succeeds_or_spent LIMIT PID COMMAND...: reads CPU time once a second, as reading it starts processes
 succeeds_or_spent() {
 	"${@:3}" && return
-	[ "$SECONDS" != "$spent_looked" ] || return
-	spent_looked=$SECONDS
+	[ "$SECONDS" != "$spent_probed" ] || return
+	spent_probed=$SECONDS
 	ended "$2" || [ "$(cpu_seconds "$2")" -ge "$1" ]
 }
 
 within_cpu() {
-	local limit spent_looked=$SECONDS
+	local limit spent_probed=$SECONDS
 	limit=$(($(cpu_seconds "$2") + $1))
 	wait_until --moving "cpu_of $2" succeeds_or_spent "$limit" "${@:2}"
 	"${@:3}" || {

@@ -488,7 +488,7 @@ TEST_F(stalled, deleted_device_is_forgotten)
 #define LONG	500
 #define SHORT	64
 
-/* A device whose consumer empties the ring once the queue is stopped, so that few slots are needed. */
+/* A device whose consumer empties the ring once the queue is stopped, so it needs few slots. */
 FIXTURE(sized)
 {
 	struct sender sender;

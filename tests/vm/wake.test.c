@@ -227,7 +227,7 @@ TEST_F(wake, wakes_at_half_free_or_empty)
 	EXPECT_EQ(0, statistic(DEVICE, "tx_dropped"));
 }
 
-/* One call that requests a ring-full or more. */
+/* One call that takes a full ring, and requests that many entries or more. */
 TEST_F(wake, wakes_once_for_one_call)
 {
 	static const int beyond[] = { 0, 1, 64, 2000 };
@@ -301,7 +301,7 @@ struct reader {
 	unsigned int count;
 	unsigned int *total;
 	uint8_t *seen;
-	unsigned int own;	/* of the total */
+	unsigned int own;	/* entries of this reader */
 	unsigned int *others;	/* frames of the other reader, awaited before the second call */
 	unsigned int most;	/* entries in a single call */
 };
