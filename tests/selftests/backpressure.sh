@@ -102,7 +102,7 @@ none_while_full() {
 
 check_watch() {
 	run stall
-	common "a queue that is stopped by hand beside an empty ring is found" is_found
+	common "the watch detects a queue that is stopped by hand beside an empty ring" is_found
 	kill_all
 	remove_tap
 }

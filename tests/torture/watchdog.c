@@ -326,7 +326,7 @@ static void pass(void)
 	passes++;
 }
 
-static void look(struct watched *w, unsigned int index)
+static void check_queue(struct watched *w, unsigned int index)
 {
 	struct tuntap_ring_test_ring ring = { .fd = w->fd };
 	struct tuntap_ring_test_queue queue = { .index = index };
@@ -409,7 +409,7 @@ int main(int argc, char **argv)
 		}
 		is_pass_due = false;
 		for (i = 0; i < count; i++) {
-			look(&watched[i], i);
+			check_queue(&watched[i], i);
 			is_pass_due |= watched[i].is_stuck;
 		}
 		if (is_pass_due)

@@ -192,7 +192,7 @@ TEST_F(outside, each_wake_is_traced)
 }
 
 /* The producer's index is below that of the head. */
-TEST_F(outside, traced_fill_is_right_across_the_array_end)
+TEST_F(outside, traced_fill_is_correct_across_the_array_end)
 {
 	send_to(&self->sender, 0, 48);
 	ASSERT_EQ(48, consume(self->a, 48, NULL, 0));

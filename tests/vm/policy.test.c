@@ -123,7 +123,7 @@ FIXTURE_TEARDOWN(policy)
 	EXPECT_EQ(0, set_patterns("\n"));
 }
 
-TEST_F(policy, devices_that_are_there_have_the_flag_while_they_match)
+TEST_F(policy, existing_devices_have_the_flag_while_they_match)
 {
 	create("pa0", variant->flags);
 	create("pa1", variant->flags);
@@ -141,7 +141,7 @@ TEST_F(policy, devices_that_are_there_have_the_flag_while_they_match)
 	EXPECT_FALSE(has_flag("pb0"));
 }
 
-TEST_F(policy, later_devices_have_the_flag)
+TEST_F(policy, new_devices_have_the_flag)
 {
 	ASSERT_EQ(0, set_patterns("pa*"));
 	create("pa0", variant->flags);
@@ -211,7 +211,7 @@ TEST_F(policy, opener_without_the_flag_does_not_take_it_away)
 	close(fd);
 }
 
-TEST_F(policy, device_that_is_made_again_has_the_flag)
+TEST_F(policy, recreated_device_has_the_flag)
 {
 	ASSERT_EQ(0, set_patterns("pa*"));
 	for (int i = 0; i < 3; i++) {
