@@ -143,7 +143,7 @@ unloads_while_traced() {
 	modprobe tuntap_ring && [ "$(cat $events/enable)" = 0 ] && unloads tuntap_ring
 }
 
-# insert_without_sysfs FILE: in a mount namespace whose /sys is empty
+# insert_without_sysfs FILE: loads the module in a mount namespace whose /sys is empty
 insert_without_sysfs() {
 	# shellcheck disable=SC2016 # expanded there
 	unshare --mount sh -c 'mount -t tmpfs none /sys && exec insmod "$1"' sh "$1"
