@@ -27,206 +27,6 @@ use core::{
     ptr::NonNull, //
 };
 
-/// One slot of a ring. It is free if and only if it holds NULL.
-pub(crate) trait Slot {
-    /// Reads the slot once.
-    ///
-    /// What the entry points to is read through the returned pointer: that address dependency
-    /// pairs with the `smp_wmb()` in `__ptr_ring_produce()`. Litmus test: `payload`.
-    fn read(&self) -> Option<NonNull<c_void>>;
-
-    /// Gives the slot back to the producer.
-    fn free(&self);
-}
-
-/// A ring whose consumer lock is held for as long as the value lives.
-///
-/// All indices are below the number of slots, or 0 where there are none.
-pub(crate) trait Ring: Sized {
-    /// The type of the ring's slots.
-    type Slot: Slot;
-
-    /// Evidence that the producer lock is held as well.
-    type Producer<'a>: Producer
-    where
-        Self: 'a;
-
-    /// All slots; none for a ring of size 0.
-    fn slots(&self) -> &[Self::Slot];
-
-    /// How many entries are consumed before their slots are freed together, in entries; a power of two, as
-    /// the kernel's are. With another one, slots are freed at other points than in the kernel.
-    fn batch(&self) -> usize;
-
-    /// Where the next entry is taken from.
-    fn head(&self) -> usize;
-
-    /// Moves the head.
-    fn set_head(&self, head: usize);
-
-    /// The oldest slot that is consumed but not yet freed, or the head.
-    fn tail(&self) -> usize;
-
-    /// Moves the tail.
-    fn set_tail(&self, tail: usize);
-
-    /// Drops the consumer lock at the end of a hold that took so many entries.
-    fn release(self, taken: usize);
-
-    /// Takes the producer lock, which nests inside the consumer lock.
-    ///
-    /// Bottom halves must be off: the producer runs in softirq context too.
-    fn lock_producer(&self) -> Self::Producer<'_>;
-}
-
-/// The producer's side of a ring, its producer lock held for as long as the value lives.
-pub(crate) trait Producer {
-    /// Whether the slot that the next entry will go to is free.
-    fn has_room(&self) -> bool;
-
-    /// How many entries are in the ring, for those who watch; `None` where nobody does.
-    #[allow(dead_code)] // only trace points ask, which the unit tests have none of
-    fn entries(&self) -> Option<usize> {
-        None
-    }
-}
-
-/// The netdev queue above a ring.
-pub(crate) trait Queue {
-    /// Whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
-    fn is_stopped(&self) -> bool;
-
-    /// Clears the stop and schedules the qdisc, as `netif_tx_wake_queue()`.
-    fn wake(&self);
-}
-
-/// The device above a ring, as found in one RCU read-side critical section that spans the value.
-pub(crate) trait Device {
-    /// The device's queues.
-    type Queue: Queue;
-
-    /// Whether the driver stops queues for backpressure on this device at all.
-    fn has_backpressure(&self) -> bool;
-
-    /// Whether the device is up. A stop made by taking it down is not ours to undo.
-    fn is_running(&self) -> bool;
-
-    /// Whether this ring's file owns its queue. One that was detached does not.
-    fn owns_queue(&self) -> bool;
-
-    /// The queue that this ring's file names, `None` where the device has no such queue.
-    fn queue(&self) -> Option<Self::Queue>;
-
-    /// Adds `slots` that were freed while the queue was seen stopped, and returns the number of such slots
-    /// since the last wake.
-    fn add_freed(&self, slots: usize) -> usize;
-
-    /// Starts that count anew.
-    fn reset_freed(&self);
-
-    /// The queue has just been woken, for those who watch. Both locks are held, and the count is still
-    /// that of before.
-    fn woken(&self, _producer: &impl Producer) {}
-}
-
-/// A file's ring, and the way from it to the device above.
-pub(crate) trait Endpoint: Copy {
-    /// The ring, locked.
-    type Ring<'a>: Ring
-    where
-        Self: 'a;
-
-    /// The device, as long as it is there.
-    type Device<'a>: Device;
-
-    /// What keeps bottom halves off.
-    type BottomHalvesOff;
-
-    /// How much of the ring has to be freed before a stopped queue is woken, in percent, unless the
-    /// ring runs dry before. Half of it is what tun's own consumer waits for.
-    fn wake_after(&self) -> usize {
-        50
-    }
-
-    /// The bound on suppressed wakes, in ring-fulls of freed slots; at least 1. XDP ignores the stop, and
-    /// may refill the ring before each wake. Beyond the bound the queue is woken although the ring is full.
-    fn most_suppressed(&self) -> usize {
-        4
-    }
-
-    /// The least number of checkpoints in a ring; at least 1. They are a power of two of slots apart, so there
-    /// are up to twice as many. A check costs a full barrier, and its outcome matters once or twice in a
-    /// ring-full: so not with each batch.
-    fn looks(&self) -> usize {
-        8
-    }
-
-    /// Whether the queue was woken since a call that found the ring empty, so that the next one is worth
-    /// [`Self::found_empty`].
-    fn was_woken(&self) -> bool {
-        false
-    }
-
-    /// The ring is empty, for the first time since a wake: for those who size it.
-    fn found_empty(&self, _ring: &Self::Ring<'_>) {}
-
-    /// Takes the consumer lock. Never called from softirq context.
-    fn lock(&self) -> Self::Ring<'_>;
-
-    /// Turns bottom halves off; dropping the result turns them on and runs what is pending.
-    fn bottom_halves_off(&self) -> Self::BottomHalvesOff;
-
-    /// Calls `check` with the device inside one RCU read-side critical section. Returns `None` if the
-    /// file has no device, or if the layout of its structures is not known to match.
-    ///
-    /// `_ring` shows that the consumer lock is held, which protects the state that the device lends.
-    fn with_device(
-        &self,
-        _ring: &Self::Ring<'_>,
-        check: impl FnOnce(Self::Device<'_>) -> bool,
-    ) -> Option<bool>;
-
-    /// Compares the layout of the device's structures, if that was not possible before.
-    fn check_layout(&self, _ring: &Self::Ring<'_>) {}
-}
-
-/// What one call did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// Entries handed out.
-    pub(crate) taken: usize,
-    /// Slots given back to the producer.
-    pub(crate) freed: usize,
-    /// What became of the wake.
-    pub(crate) wake: Wake,
-}
-
-/// What became of the wake.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// There was no reason for one.
-    #[default]
-    NotNeeded,
-    /// The queue was woken.
-    Done,
-    /// A wake was due, but under both locks the ring was full again, another CPU had woken the queue, the file
-    /// had lost it, or the device was down or had lost the flag.
-    Withheld,
-}
-
-/// What one critical section under the consumer lock moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
-    /// Entries handed out.
-    pub(crate) entries: usize,
-    /// Slots given back to the producer.
-    pub(crate) freed: usize,
-    /// The same, but counted from mark to mark: 0 if the tail passed none.
-    pub(crate) passed: usize,
-    /// Whether an empty slot ended it, and not the length of `out` or of the ring.
-    pub(crate) saw_empty: bool,
-}
-
 /// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if that is due.
 ///
 /// At most one ring-full is taken, so the time under the lock is bounded. The first
@@ -306,6 +106,128 @@ pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut 
         passed,
         saw_empty: run.entries < most,
     }
+}
+
+/// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
+///
+/// Out of line, as the common call does not come here: it has fewer registers to save then.
+#[inline(never)]
+fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    match endpoint.with_device(ring, |device| is_due(endpoint, ring, &device, freed)) {
+        Some(due) => due,
+        None => wants_wake_of_new_device(endpoint, ring, freed),
+    }
+}
+
+/// As [`wants_wake`], for a file that had no device, or one whose layout was not compared yet.
+///
+/// The file may have become a queue of a device since: then the entries just taken came through that
+/// queue, and no further call is certain to come.
+#[cold]
+#[inline(never)]
+fn wants_wake_of_new_device<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    // Orders the load of the entry before the second load of the device pointer, which was published
+    // before the producer filled the slot: a control dependency orders no load. Pairs with the release
+    // in `tun_attach()`. Litmus test: `owner-look-device`.
+    smp_mb();
+    endpoint.check_layout(ring);
+    endpoint
+        .with_device(ring, |device| is_due(endpoint, ring, &device, freed))
+        .unwrap_or(false)
+}
+
+/// Whether a wake of the device's queue is due, after slots were freed.
+#[inline(always)]
+fn is_due<E: Endpoint>(
+    endpoint: E,
+    ring: &E::Ring<'_>,
+    device: &E::Device<'_>,
+    freed: usize,
+) -> bool {
+    // Setting the flag ends with a wake of all queues whose rings have room, so this may be read before the barrier.
+    if !device.has_backpressure() {
+        return false;
+    }
+    // Orders the freed slots before the check of the stop. Pairs with the `smp_mb__after_atomic()`
+    // between stop and re-check in `tun_net_xmit()`: either the consumer sees the stop, or the producer
+    // sees the free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. It also orders
+    // the slots before the checks of owner and running state, which were set before the producer filled
+    // the slot. Litmus test: `owner-look`.
+    smp_mb();
+    own_queue(device).is_some_and(|queue| {
+        queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
+    })
+}
+
+/// Wakes the queue if it is still stopped and still this file's, and if the ring has room or the wake
+/// is overdue.
+///
+/// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
+/// stopped and that there is room are true at once. Litmus test: `settled-wake`.
+#[cold]
+#[inline(never)]
+fn settle<E: Endpoint>(endpoint: E) -> bool {
+    // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
+    // they come on again.
+    let _bottom_halves_off = endpoint.bottom_halves_off();
+    let ring = endpoint.lock();
+    // What the first hold found is asked again: `tun_net_close()` and `__tun_detach()` rely on
+    // running state, ownership and wake being in one hold of this lock, or, where a queue changes
+    // hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
+    // `owner-wake`, `owner-gone`.
+    let woken = endpoint.with_device(&ring, |device| {
+        if !device.has_backpressure() {
+            return false;
+        }
+        let Some(queue) = own_queue(&device) else {
+            return false;
+        };
+        let producer = ring.lock_producer();
+        if !queue.is_stopped() {
+            // The producer or another consumer has woken it, so the count belongs to an earlier stop.
+            device.reset_freed();
+            return false;
+        }
+        // Read again, as another consumer may have woken the queue, and the producer stopped it since.
+        let freed = device.add_freed(0);
+        let due = is_enough(endpoint, &ring, freed)
+            && (producer.has_room() || is_overdue(endpoint, &ring, freed));
+        if due {
+            queue.wake();
+            device.woken(&producer);
+            device.reset_freed();
+        }
+        due
+    });
+    woken.unwrap_or(false)
+}
+
+/// Whether enough slots have been freed to wake a stopped queue, or everything.
+fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
+    freed >= share / 100 || is_dry(ring)
+}
+
+/// Whether a wake was suppressed for so long that it is due even if the ring is full.
+fn is_overdue<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
+    let slots = ring.slots().len();
+    freed >= slots.saturating_mul(endpoint.most_suppressed())
+}
+
+/// The queue, if a wake of it is this file's to give.
+fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
+    if device.is_running() && device.owns_queue() {
+        device.queue()
+    } else {
+        None
+    }
+}
+
+/// Whether there is nothing left to take: the slot at the head is empty.
+fn is_dry<R: Ring>(ring: &R) -> bool {
+    ring.slots()
+        .get(ring.head())
+        .is_none_or(|slot| slot.read().is_none())
 }
 
 /// What was moved between the head and the end of the array.
@@ -423,124 +345,202 @@ fn free<S: Slot>(consumed: &[S]) {
     chunks.remainder().iter().rev().for_each(Slot::free);
 }
 
-/// Whether there is nothing left to take: the slot at the head is empty.
-fn is_dry<R: Ring>(ring: &R) -> bool {
-    ring.slots()
-        .get(ring.head())
-        .is_none_or(|slot| slot.read().is_none())
+/// What one call did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Entries handed out.
+    pub(crate) taken: usize,
+    /// Slots given back to the producer.
+    pub(crate) freed: usize,
+    /// What became of the wake.
+    pub(crate) wake: Wake,
 }
 
-/// Whether enough slots have been freed to wake a stopped queue, or everything.
-fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
-    freed >= share / 100 || is_dry(ring)
+/// What became of the wake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// There was no reason for one.
+    #[default]
+    NotNeeded,
+    /// The queue was woken.
+    Done,
+    /// A wake was due, but under both locks the ring was full again, another CPU had woken the queue, the file
+    /// had lost it, or the device was down or had lost the flag.
+    Withheld,
 }
 
-/// Whether a wake was suppressed for so long that it is due even if the ring is full.
-fn is_overdue<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    let slots = ring.slots().len();
-    freed >= slots.saturating_mul(endpoint.most_suppressed())
+/// What one critical section under the consumer lock moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Entries handed out.
+    pub(crate) entries: usize,
+    /// Slots given back to the producer.
+    pub(crate) freed: usize,
+    /// The same, but counted from mark to mark: 0 if the tail passed none.
+    pub(crate) passed: usize,
+    /// Whether an empty slot ended it, and not the length of `out` or of the ring.
+    pub(crate) saw_empty: bool,
 }
 
-/// The queue, if a wake of it is this file's to give.
-fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
-    if device.is_running() && device.owns_queue() {
-        device.queue()
-    } else {
+/// A file's ring, and the way from it to the device above.
+pub(crate) trait Endpoint: Copy {
+    /// The ring, locked.
+    type Ring<'a>: Ring
+    where
+        Self: 'a;
+
+    /// The device, as long as it is there.
+    type Device<'a>: Device;
+
+    /// What keeps bottom halves off.
+    type BottomHalvesOff;
+
+    /// How much of the ring has to be freed before a stopped queue is woken, in percent, unless the
+    /// ring runs dry before. Half of it is what tun's own consumer waits for.
+    fn wake_after(&self) -> usize {
+        50
+    }
+
+    /// The bound on suppressed wakes, in ring-fulls of freed slots; at least 1. XDP ignores the stop, and
+    /// may refill the ring before each wake. Beyond the bound the queue is woken although the ring is full.
+    fn most_suppressed(&self) -> usize {
+        4
+    }
+
+    /// The least number of checkpoints in a ring; at least 1. They are a power of two of slots apart, so there
+    /// are up to twice as many. A check costs a full barrier, and its outcome matters once or twice in a
+    /// ring-full: so not with each batch.
+    fn looks(&self) -> usize {
+        8
+    }
+
+    /// Whether the queue was woken since a call that found the ring empty, so that the next one is worth
+    /// [`Self::found_empty`].
+    fn was_woken(&self) -> bool {
+        false
+    }
+
+    /// The ring is empty, for the first time since a wake: for those who size it.
+    fn found_empty(&self, _ring: &Self::Ring<'_>) {}
+
+    /// Takes the consumer lock. Never called from softirq context.
+    fn lock(&self) -> Self::Ring<'_>;
+
+    /// Turns bottom halves off; dropping the result turns them on and runs what is pending.
+    fn bottom_halves_off(&self) -> Self::BottomHalvesOff;
+
+    /// Calls `check` with the device inside one RCU read-side critical section. Returns `None` if the
+    /// file has no device, or if the layout of its structures is not known to match.
+    ///
+    /// `_ring` shows that the consumer lock is held, which protects the state that the device lends.
+    fn with_device(
+        &self,
+        _ring: &Self::Ring<'_>,
+        check: impl FnOnce(Self::Device<'_>) -> bool,
+    ) -> Option<bool>;
+
+    /// Compares the layout of the device's structures, if that was not possible before.
+    fn check_layout(&self, _ring: &Self::Ring<'_>) {}
+}
+
+/// A ring whose consumer lock is held for as long as the value lives.
+///
+/// All indices are below the number of slots, or 0 where there are none.
+pub(crate) trait Ring: Sized {
+    /// The type of the ring's slots.
+    type Slot: Slot;
+
+    /// Evidence that the producer lock is held as well.
+    type Producer<'a>: Producer
+    where
+        Self: 'a;
+
+    /// All slots; none for a ring of size 0.
+    fn slots(&self) -> &[Self::Slot];
+
+    /// How many entries are consumed before their slots are freed together, in entries; a power of two, as
+    /// the kernel's are. With another one, slots are freed at other points than in the kernel.
+    fn batch(&self) -> usize;
+
+    /// Where the next entry is taken from.
+    fn head(&self) -> usize;
+
+    /// Moves the head.
+    fn set_head(&self, head: usize);
+
+    /// The oldest slot that is consumed but not yet freed, or the head.
+    fn tail(&self) -> usize;
+
+    /// Moves the tail.
+    fn set_tail(&self, tail: usize);
+
+    /// Drops the consumer lock at the end of a hold that took so many entries.
+    fn release(self, taken: usize);
+
+    /// Takes the producer lock, which nests inside the consumer lock.
+    ///
+    /// Bottom halves must be off: the producer runs in softirq context too.
+    fn lock_producer(&self) -> Self::Producer<'_>;
+}
+
+/// One slot of a ring. It is free if and only if it holds NULL.
+pub(crate) trait Slot {
+    /// Reads the slot once.
+    ///
+    /// What the entry points to is read through the returned pointer: that address dependency
+    /// pairs with the `smp_wmb()` in `__ptr_ring_produce()`. Litmus test: `payload`.
+    fn read(&self) -> Option<NonNull<c_void>>;
+
+    /// Gives the slot back to the producer.
+    fn free(&self);
+}
+
+/// The producer's side of a ring, its producer lock held for as long as the value lives.
+pub(crate) trait Producer {
+    /// Whether the slot that the next entry will go to is free.
+    fn has_room(&self) -> bool;
+
+    /// How many entries are in the ring, for those who watch; `None` where nobody does.
+    #[allow(dead_code)] // only trace points ask, which the unit tests have none of
+    fn entries(&self) -> Option<usize> {
         None
     }
 }
 
-/// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
-///
-/// Out of line, as the common call does not come here: it has fewer registers to save then.
-#[inline(never)]
-fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    match endpoint.with_device(ring, |device| is_due(endpoint, ring, &device, freed)) {
-        Some(due) => due,
-        None => wants_wake_of_new_device(endpoint, ring, freed),
-    }
+/// The device above a ring, as found in one RCU read-side critical section that spans the value.
+pub(crate) trait Device {
+    /// The device's queues.
+    type Queue: Queue;
+
+    /// Whether the driver stops queues for backpressure on this device at all.
+    fn has_backpressure(&self) -> bool;
+
+    /// Whether the device is up. A stop made by taking it down is not ours to undo.
+    fn is_running(&self) -> bool;
+
+    /// Whether this ring's file owns its queue. One that was detached does not.
+    fn owns_queue(&self) -> bool;
+
+    /// The queue that this ring's file names, `None` where the device has no such queue.
+    fn queue(&self) -> Option<Self::Queue>;
+
+    /// Adds `slots` that were freed while the queue was seen stopped, and returns the number of such slots
+    /// since the last wake.
+    fn add_freed(&self, slots: usize) -> usize;
+
+    /// Starts that count anew.
+    fn reset_freed(&self);
+
+    /// The queue has just been woken, for those who watch. Both locks are held, and the count is still
+    /// that of before.
+    fn woken(&self, _producer: &impl Producer) {}
 }
 
-/// As [`wants_wake`], for a file that had no device, or one whose layout was not compared yet.
-///
-/// The file may have become a queue of a device since: then the entries just taken came through that
-/// queue, and no further call is certain to come.
-#[cold]
-#[inline(never)]
-fn wants_wake_of_new_device<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
-    // Orders the load of the entry before the second load of the device pointer, which was published
-    // before the producer filled the slot: a control dependency orders no load. Pairs with the release
-    // in `tun_attach()`. Litmus test: `owner-look-device`.
-    smp_mb();
-    endpoint.check_layout(ring);
-    endpoint
-        .with_device(ring, |device| is_due(endpoint, ring, &device, freed))
-        .unwrap_or(false)
-}
+/// The netdev queue above a ring.
+pub(crate) trait Queue {
+    /// Whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
+    fn is_stopped(&self) -> bool;
 
-/// Whether a wake of the device's queue is due, after slots were freed.
-#[inline(always)]
-fn is_due<E: Endpoint>(
-    endpoint: E,
-    ring: &E::Ring<'_>,
-    device: &E::Device<'_>,
-    freed: usize,
-) -> bool {
-    // Setting the flag ends with a wake of all queues whose rings have room, so this may be read before the barrier.
-    if !device.has_backpressure() {
-        return false;
-    }
-    // Orders the freed slots before the check of the stop. Pairs with the `smp_mb__after_atomic()`
-    // between stop and re-check in `tun_net_xmit()`: either the consumer sees the stop, or the producer
-    // sees the free slot and wakes its queue itself. Litmus tests: `stop-free`, `recheck`. It also orders
-    // the slots before the checks of owner and running state, which were set before the producer filled
-    // the slot. Litmus test: `owner-look`.
-    smp_mb();
-    own_queue(device).is_some_and(|queue| {
-        queue.is_stopped() && is_enough(endpoint, ring, device.add_freed(freed))
-    })
-}
-
-/// Wakes the queue if it is still stopped and still this file's, and if the ring has room or the wake
-/// is overdue.
-///
-/// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
-/// stopped and that there is room are true at once. Litmus test: `settled-wake`.
-#[cold]
-#[inline(never)]
-fn settle<E: Endpoint>(endpoint: E) -> bool {
-    // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
-    // they come on again.
-    let _bottom_halves_off = endpoint.bottom_halves_off();
-    let ring = endpoint.lock();
-    // What the first hold found is asked again: `tun_net_close()` and `__tun_detach()` rely on
-    // running state, ownership and wake being in one hold of this lock, or, where a queue changes
-    // hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
-    // `owner-wake`, `owner-gone`.
-    let woken = endpoint.with_device(&ring, |device| {
-        if !device.has_backpressure() {
-            return false;
-        }
-        let Some(queue) = own_queue(&device) else {
-            return false;
-        };
-        let producer = ring.lock_producer();
-        if !queue.is_stopped() {
-            // The producer or another consumer has woken it, so the count belongs to an earlier stop.
-            device.reset_freed();
-            return false;
-        }
-        // Read again, as another consumer may have woken the queue, and the producer stopped it since.
-        let freed = device.add_freed(0);
-        let due = is_enough(endpoint, &ring, freed)
-            && (producer.has_room() || is_overdue(endpoint, &ring, freed));
-        if due {
-            queue.wake();
-            device.woken(&producer);
-            device.reset_freed();
-        }
-        due
-    });
-    woken.unwrap_or(false)
+    /// Clears the stop and schedules the qdisc, as `netif_tx_wake_queue()`.
+    fn wake(&self);
 }
