@@ -13,7 +13,7 @@
 //! 1. [`take`] moves entries out and frees their slots in runs, at the points where
 //!    `__ptr_ring_consume_batched()` would. If so many came free that the tail passed a mark, or
 //!    the ring ran dry, [`wants_wake`] looks at the queue.
-//! 2. Only if a stop was seen and enough slots have been freed since, [`settle`] takes both of the
+//! 2. Only if a stop was seen and enough slots have been freed since, [`recheck_and_wake`] takes both of the
 //!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
 //!    the consumer does not wake a queue whose ring is full, unless senders that ignore the stop
 //!    have kept it full for too long.
@@ -39,7 +39,7 @@ pub(crate) fn consume_batched<E: Endpoint>(
     out: &mut [MaybeUninit<*mut c_void>],
 ) -> Outcome {
     let ring = endpoint.lock();
-    let taken = take(&ring, endpoint.looks(), out);
+    let taken = take(&ring, endpoint.checkpoints(), out);
     // The call that took the last entry found the ring empty under this lock, and checked the queue.
     if taken.entries == 0 {
         if endpoint.was_woken() {
@@ -51,15 +51,15 @@ pub(crate) fn consume_batched<E: Endpoint>(
     // freed no more than a part of what it waits for may leave the look to a later one. One that left
     // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
     // for. Litmus tests: `dry-look`, `dry-stop`.
-    let look = taken.passed > 0 || taken.saw_empty || is_dry(&ring);
-    let wake_is_due = look && wants_wake(endpoint, &ring, taken.passed);
+    let must_check = taken.freed_at_checkpoint > 0 || taken.saw_empty || is_empty(&ring);
+    let wake_is_due = must_check && wants_wake(endpoint, &ring, taken.freed_at_checkpoint);
     ring.release(taken.entries);
     let wake = if !wake_is_due {
         Wake::NotNeeded
-    } else if settle(endpoint) {
+    } else if recheck_and_wake(endpoint) {
         Wake::Done
     } else {
-        Wake::Withheld
+        Wake::Suppressed
     };
     Outcome {
         taken: taken.entries,
@@ -73,7 +73,11 @@ pub(crate) fn consume_batched<E: Endpoint>(
 /// Slots are freed where `__ptr_ring_discard_one()` would free them for each entry; head and tail are
 /// written once for all entries up to the end of the array, and once more for what lies behind it.
 #[inline(always)]
-pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut c_void>]) -> Taken {
+pub(crate) fn take<R: Ring>(
+    ring: &R,
+    checkpoints: usize,
+    out: &mut [MaybeUninit<*mut c_void>],
+) -> Taken {
     let slots = ring.slots();
     let from = ring.tail();
     // No more than a ring-full, even if the producer keeps refilling it.
@@ -90,20 +94,20 @@ pub(crate) fn take<R: Ring>(ring: &R, looks: usize, out: &mut [MaybeUninit<*mut 
         }
     }
 
-    let mut passed = 0;
+    let mut freed_at_checkpoint = 0;
     if run.freed != 0 {
         // Marks are a power of two apart, from the first slot of the array on.
-        let stride = 1_usize << ((slots.len() / looks) | 1).ilog2();
-        let behind_mark = |index| index & stride.wrapping_sub(1);
-        passed = run
+        let stride = 1_usize << ((slots.len() / checkpoints) | 1).ilog2();
+        let past_checkpoint = |index| index & stride.wrapping_sub(1);
+        freed_at_checkpoint = run
             .freed
-            .wrapping_add(behind_mark(from))
-            .wrapping_sub(behind_mark(ring.tail()));
+            .wrapping_add(past_checkpoint(from))
+            .wrapping_sub(past_checkpoint(ring.tail()));
     }
     Taken {
         entries: run.entries,
         freed: run.freed,
-        passed,
+        freed_at_checkpoint,
         saw_empty: run.entries < most,
     }
 }
@@ -166,7 +170,7 @@ fn is_due<E: Endpoint>(
 /// stopped and that there is room are true at once. Litmus test: `settled-wake`.
 #[cold]
 #[inline(never)]
-fn settle<E: Endpoint>(endpoint: E) -> bool {
+fn recheck_and_wake<E: Endpoint>(endpoint: E) -> bool {
     // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
     // they come on again.
     let _bottom_halves_off = endpoint.bottom_halves_off();
@@ -205,7 +209,7 @@ fn settle<E: Endpoint>(endpoint: E) -> bool {
 /// Whether enough slots have been freed to wake a stopped queue, or everything.
 fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
     let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
-    freed >= share / 100 || is_dry(ring)
+    freed >= share / 100 || is_empty(ring)
 }
 
 /// Whether a wake was suppressed for so long that it is due even if the ring is full.
@@ -224,7 +228,7 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
 }
 
 /// Whether there is nothing left to take: the slot at the head is empty.
-fn is_dry<R: Ring>(ring: &R) -> bool {
+fn is_empty<R: Ring>(ring: &R) -> bool {
     ring.slots()
         .get(ring.head())
         .is_none_or(|slot| slot.read().is_none())
@@ -366,7 +370,7 @@ pub(crate) enum Wake {
     Done,
     /// A wake was due, but under both locks the ring was full again, another CPU had woken the queue, the file
     /// had lost it, or the device was down or had lost the flag.
-    Withheld,
+    Suppressed,
 }
 
 /// What one critical section under the consumer lock moved.
@@ -377,7 +381,7 @@ pub(crate) struct Taken {
     /// Slots given back to the producer.
     pub(crate) freed: usize,
     /// The same, but counted from mark to mark: 0 if the tail passed none.
-    pub(crate) passed: usize,
+    pub(crate) freed_at_checkpoint: usize,
     /// Whether an empty slot ended it, and not the length of `out` or of the ring.
     pub(crate) saw_empty: bool,
 }
@@ -410,7 +414,7 @@ pub(crate) trait Endpoint: Copy {
     /// The least number of checkpoints in a ring; at least 1. They are a power of two of slots apart, so there
     /// are up to twice as many. A check costs a full barrier, and its outcome matters once or twice in a
     /// ring-full: so not with each batch.
-    fn looks(&self) -> usize {
+    fn checkpoints(&self) -> usize {
         8
     }
 

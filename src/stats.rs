@@ -48,7 +48,7 @@ const FILES: [(&CStr, File); 10] = [
     (c"batches", File::Batches),
     (c"entries", File::Counter(ENTRIES)),
     (c"wakes", File::Counter(WAKES)),
-    (c"withheld", File::Counter(WITHHELD)),
+    (c"withheld", File::Counter(SUPPRESSED)),
     (c"rejected", File::Counter(REJECTED)),
     (c"released", File::Counter(RELEASED)),
     (c"resized", File::Counter(RESIZED)),
@@ -60,8 +60,8 @@ const FILES: [(&CStr, File); 10] = [
 const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRIES);
 /// Queues woken.
 const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
-/// Wakes that were due and not given, see [`Wake::Withheld`].
-const WITHHELD: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WITHHELD);
+/// Wakes that were due and not given, see [`Wake::Suppressed`].
+const SUPPRESSED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_SUPPRESSED);
 /// Calls for entries whose file was rejected.
 const REJECTED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REJECTED);
 /// Devices that lost the flag for a stalled queue, each time.
@@ -158,7 +158,7 @@ pub(crate) fn count(outcome: &Outcome) {
     match outcome.wake {
         Wake::NotNeeded => {}
         Wake::Done => WAKES.add_one(),
-        Wake::Withheld => WITHHELD.add_one(),
+        Wake::Suppressed => SUPPRESSED.add_one(),
     }
 }
 

@@ -200,7 +200,7 @@ pub unsafe extern "C" fn tuntap_ring_kunit_consume(
             wake: match result.wake {
                 Wake::NotNeeded => 0,
                 Wake::Done => 1,
-                Wake::Withheld => 2,
+                Wake::Suppressed => 2,
             },
         })
     };

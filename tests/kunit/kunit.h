@@ -22,7 +22,7 @@ struct tuntap_ring_kunit_end {
 enum tuntap_ring_kunit_wake {
 	WAKE_NOT_NEEDED,
 	WAKE_DONE,
-	WAKE_WITHHELD,
+	WAKE_SUPPRESSED,
 };
 
 /* What a call did, beside the entries that it returned. */

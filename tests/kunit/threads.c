@@ -223,7 +223,7 @@ static int consume(struct threads *t)
 					     entry_to_number(t->out[i]),
 					     t->next - 1);
 	t->wakes += outcome.wake == WAKE_DONE;
-	t->withheld += outcome.wake == WAKE_WITHHELD;
+	t->withheld += outcome.wake == WAKE_SUPPRESSED;
 	if (!taken && is_left_behind(t))
 		KUNIT_FAIL_AND_ABORT(t->test, "the queue is stopped, the ring empty, after entry %lu",
 				     t->next);
@@ -477,7 +477,7 @@ static int consume_when_asked(void *data)
 		wait.rounds = 0;
 		tuntap_ring_kunit_consume(&t->end, t->out, MOST_ASKED, &outcome);
 		t->wakes += outcome.wake == WAKE_DONE;
-		t->withheld += outcome.wake == WAKE_WITHHELD;
+		t->withheld += outcome.wake == WAKE_SUPPRESSED;
 		/* Pairs with smp_load_acquire() in the test, which reads the counts. */
 		smp_store_release(&t->is_done, true);
 	}

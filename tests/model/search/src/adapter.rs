@@ -185,8 +185,8 @@ macro_rules! adapter {
                 usize::from(ask(Access::MostSuppressed))
             }
 
-            fn looks(&self) -> usize {
-                usize::from(ask(Access::Looks))
+            fn checkpoints(&self) -> usize {
+                usize::from(ask(Access::Checkpoints))
             }
 
             fn with_device(
@@ -213,7 +213,7 @@ macro_rules! adapter {
                 wake: match outcome.wake {
                     consume::Wake::NotNeeded => Said::NotNeeded,
                     consume::Wake::Done => Said::Done,
-                    consume::Wake::Withheld => Said::Withheld,
+                    consume::Wake::Suppressed => Said::Suppressed,
                 },
                 out: variants::addresses(&out, outcome.taken),
             }

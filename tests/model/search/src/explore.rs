@@ -35,7 +35,7 @@ pub(crate) struct Config {
     /// How much is freed before a wake, in percent of the ring.
     pub(crate) wake_after: u8,
     /// How often the queue is looked at in a ring-full.
-    pub(crate) looks: u8,
+    pub(crate) checkpoints: u8,
 }
 
 impl Config {
@@ -365,7 +365,7 @@ impl Search<'_> {
                 Next::Broken(breach) => return Step::Broken(breach.clone()),
                 Next::Returned(returned) => {
                     self.report.withheld +=
-                        u64::from(returned.wake == crate::script::Said::Withheld);
+                        u64::from(returned.wake == crate::script::Said::Suppressed);
                     let taken = returned.taken as u8;
                     if taken != s.consumer.passed {
                         let passed = s.consumer.passed;
@@ -486,7 +486,7 @@ impl Search<'_> {
             Access::BottomHalvesOff | Access::BottomHalvesOn => 0,
             Access::WakeAfter => self.config.wake_after,
             Access::MostSuppressed => MOST_SUPPRESSED,
-            Access::Looks => self.config.looks,
+            Access::Checkpoints => self.config.checkpoints,
             Access::Size => s.size,
             Access::Batch => s.batch,
             Access::Head => s.head,

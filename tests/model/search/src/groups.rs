@@ -29,7 +29,7 @@ pub(crate) struct Group {
     drops_allowed: bool,
     backpressure: bool,
     wake_after: u8,
-    looks: u8,
+    checkpoints: u8,
     /// For how many entries the consumer calls, beside 1 and as many as there are slots.
     asks: &'static [Ask],
     /// The property that a mistake of the actors breaks.
@@ -48,7 +48,7 @@ const PLAIN: Group = Group {
     backpressure: true,
     wake_after: 50,
     // In rings as small as these a mark at each slot.
-    looks: 8,
+    checkpoints: 8,
     asks: &[Ask::Zero, Ask::Two, Ask::More],
     breaks: None,
 };
@@ -258,7 +258,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "checkpoints",
         about: "checkpoints are 2 to 8 slots apart, so not each call that frees slots checks the queue",
-        looks: 1,
+        checkpoints: 1,
         ..PLAIN
     },
     Group {
@@ -269,7 +269,7 @@ pub(crate) const GROUPS: &[Group] = &[
         drops_allowed: true,
         asks: &[],
         sizes: 2..=6,
-        looks: 1,
+        checkpoints: 1,
         ..PLAIN
     },
     Group {
@@ -279,7 +279,7 @@ pub(crate) const GROUPS: &[Group] = &[
         drops_allowed: true,
         asks: &[],
         sizes: 2..=8,
-        looks: 1,
+        checkpoints: 1,
         ..PLAIN
     },
     Group {
@@ -292,7 +292,7 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "wake-late",
         about: "a wake when as many slots were freed as there are, checkpoints 2 to 4 slots apart",
         wake_after: 100,
-        looks: 2,
+        checkpoints: 2,
         ..PLAIN
     },
     Group {
@@ -337,7 +337,7 @@ impl Group {
                     drops_allowed: self.drops_allowed,
                     backpressure: self.backpressure,
                     wake_after: self.wake_after,
-                    looks: self.looks,
+                    checkpoints: self.checkpoints,
                 });
             }
         }

@@ -36,7 +36,7 @@ pub(crate) enum Access {
     /// Asks how many ring-fulls may be freed before the queue is woken though its ring is full.
     MostSuppressed,
     /// Asks how often the queue is to be looked at in a ring-full.
-    Looks,
+    Checkpoints,
     /// Reads the ring's size.
     Size,
     /// Reads the ring's batch.
@@ -86,8 +86,8 @@ pub(crate) enum Said {
     NotNeeded,
     /// `Wake::Done`.
     Done,
-    /// `Wake::Withheld`.
-    Withheld,
+    /// `Wake::Suppressed`.
+    Suppressed,
 }
 
 /// What a call returned.
@@ -210,12 +210,12 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
     let (mut look, mut dry, mut woken, mut took) = (0, false, false, false);
     let mut not_stopped = false;
     // Of the hold: the tail at its start and now; of the call: how far marks are apart.
-    let (mut tails, mut size, mut looks): (Option<(u8, u8)>, u8, u8) = (None, 0, 1);
+    let (mut tails, mut size, mut checkpoints): (Option<(u8, u8)>, u8, u8) = (None, 0, 1);
     let last = script.asked.len() - 1;
     let mut breach = None;
     for (index, access) in script.asked.iter().enumerate() {
         let answer = (index < last).then(|| script.answers[index]);
-        let stride = 1_u8 << (size / looks).checked_ilog2().unwrap_or(0);
+        let stride = 1_u8 << (size / checkpoints).checked_ilog2().unwrap_or(0);
         let (from, to) = tails.unwrap_or_default();
         let passed = freed + usize::from(from % stride) - usize::from(to % stride);
         let mut must = |holds: bool, property, text: &str| {
@@ -332,7 +332,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             Access::Batch | Access::Head | Access::SetHead(_) => {
                 must(locked, "locks", "without the consumer lock");
             }
-            Access::Looks => looks = answer.unwrap_or(1),
+            Access::Checkpoints => checkpoints = answer.unwrap_or(1),
             Access::WakeAfter | Access::MostSuppressed => {}
             Access::Backpressure | Access::Running | Access::Owns | Access::Queue => {
                 must(rcu, "locks", "outside of the RCU section");

@@ -56,7 +56,7 @@ struct Run {
     /// The bound on preemptions.
     bound: Option<usize>,
     /// How often the queue is looked at in a ring-full.
-    looks: usize,
+    checkpoints: usize,
 }
 
 /// In short.
@@ -69,7 +69,7 @@ const fn run(size: usize, batch: usize, offset: usize, ask: usize, sends: usize)
         sends,
         bound: None,
         // In rings as small as these a mark at each slot.
-        looks: 8,
+        checkpoints: 8,
     }
 }
 
@@ -82,8 +82,11 @@ impl Run {
     }
 
     /// Marks as far apart as they can be.
-    const fn one_look(self) -> Self {
-        Self { looks: 1, ..self }
+    const fn one_checkpoint(self) -> Self {
+        Self {
+            checkpoints: 1,
+            ..self
+        }
     }
 }
 
@@ -138,11 +141,11 @@ const GROUPS: &[Group] = &[
         senders: 1,
         other: Other::Nobody,
         runs: &[
-            run(2, 1, 0, 1, 3).one_look().up_to(3),
-            run(2, 1, 1, 2, 4).one_look().up_to(3),
-            run(3, 1, 1, 1, 4).one_look().up_to(3),
-            run(4, 1, 1, 1, 5).one_look().up_to(2),
-            run(4, 2, 2, 2, 5).one_look().up_to(3),
+            run(2, 1, 0, 1, 3).one_checkpoint().up_to(3),
+            run(2, 1, 1, 2, 4).one_checkpoint().up_to(3),
+            run(3, 1, 1, 1, 4).one_checkpoint().up_to(3),
+            run(4, 1, 1, 1, 5).one_checkpoint().up_to(2),
+            run(4, 2, 2, 2, 5).one_checkpoint().up_to(3),
         ],
     },
     Group {
@@ -151,9 +154,9 @@ const GROUPS: &[Group] = &[
         senders: 2,
         other: Other::Nobody,
         runs: &[
-            run(2, 1, 0, 1, 2).one_look().up_to(3),
-            run(3, 1, 1, 2, 2).one_look().up_to(2),
-            run(4, 2, 1, 2, 3).one_look().up_to(2),
+            run(2, 1, 0, 1, 2).one_checkpoint().up_to(3),
+            run(3, 1, 1, 2, 2).one_checkpoint().up_to(2),
+            run(4, 2, 1, 2, 3).one_checkpoint().up_to(2),
         ],
     },
     Group {

@@ -32,7 +32,7 @@ pub(crate) struct World {
     pub(crate) slots: Vec<Slot>,
     pub(crate) batch: usize,
     /// How often the queue is looked at in a ring-full.
-    pub(crate) looks: usize,
+    pub(crate) checkpoints: usize,
     pub(crate) head: AtomicUsize,
     pub(crate) consumer_lock: Mutex<()>,
     pub(crate) producer_lock: Mutex<()>,
@@ -70,13 +70,13 @@ impl World {
             size,
             batch,
             offset,
-            looks,
+            checkpoints,
             ..
         } = run;
         Self {
             slots: (0..size).map(|_| Slot(AtomicUsize::new(0))).collect(),
             batch,
-            looks,
+            checkpoints,
             head: AtomicUsize::new(offset),
             consumer_lock: Mutex::new(()),
             producer_lock: Mutex::new(()),
@@ -416,8 +416,8 @@ macro_rules! adapter {
                 usize::MAX
             }
 
-            fn looks(&self) -> usize {
-                self.0.looks
+            fn checkpoints(&self) -> usize {
+                self.0.checkpoints
             }
 
             fn with_device(
