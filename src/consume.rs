@@ -2,21 +2,21 @@
 
 //! The consumer's half of the stop/wake protocol.
 //!
-//! A producer that finds its ring full stops the netdev queue above it; whoever takes entries out
-//! of the ring has to wake that queue again, exactly when there is room. This file is the whole
-//! of that decision, and nothing else: it is safe code over a few traits, without a kernel
-//! pointer in it. The module, the unit tests and the model checkers build this very file, each
-//! with its own implementation of the traits and its own `crate::sync`.
+//! A producer that finds its ring full stops the netdev queue above it. The consumer of the ring
+//! must wake that queue again, exactly when there is room. This file is the whole decision, and
+//! nothing else: safe code over a few traits, without kernel pointers. The module, the unit tests
+//! and the model checkers build this file unchanged, each with its own implementation of the
+//! traits and its own `crate::sync`.
 //!
-//! A call goes through at most two holds of the consumer lock:
+//! A call has at most two critical sections under the consumer lock:
 //!
 //! 1. [`take`] moves entries out and frees their slots in runs, at the points where
-//!    `__ptr_ring_consume_batched()` would. If so many came free that the tail passed a mark, or
-//!    the ring ran dry, [`wants_wake`] looks at the queue.
-//! 2. Only if a stop was seen and enough slots have been freed since, [`recheck_and_wake`] takes both of the
-//!    ring's locks and wakes the queue if, at that instant, the producer's next slot is free. So
-//!    the consumer does not wake a queue whose ring is full, unless senders that ignore the stop
-//!    have kept it full for too long.
+//!    `__ptr_ring_consume_batched()` would. If the tail passed a checkpoint or the ring is empty,
+//!    [`wants_wake`] checks the queue.
+//! 2. Only if the queue is stopped and enough slots have been freed since, [`recheck_and_wake`]
+//!    takes both locks of the ring and wakes the queue if, at that instant, the producer's next
+//!    slot is free. So the consumer does not wake a queue whose ring is full, unless senders that
+//!    ignore the stop have kept the ring full for too long.
 
 #![forbid(unsafe_code)]
 
@@ -27,9 +27,9 @@ use core::{
     ptr::NonNull, //
 };
 
-/// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if that is due.
+/// Takes up to `out.len()` entries in order, frees slots, and wakes the queue if a wake is due.
 ///
-/// At most one ring-full is taken, so the time under the lock is bounded. The first
+/// Takes at most one ring-full, so the time under the lock is bounded. The first
 /// [`Outcome::taken`] elements of `out` are initialised, none of them with NULL.
 ///
 /// Context: process context with bottom halves and interrupts on. Takes the consumer lock, and at
@@ -40,17 +40,17 @@ pub(crate) fn consume_batched<E: Endpoint>(
 ) -> Outcome {
     let ring = endpoint.lock();
     let taken = take(&ring, endpoint.checkpoints(), out);
-    // The call that took the last entry found the ring empty under this lock, and checked the queue.
+    // No check: the call that took the last entry found the ring empty under this lock, and checked the queue.
     if taken.entries == 0 {
         if endpoint.was_woken() {
             endpoint.found_empty(&ring);
         }
         return Outcome::default();
     }
-    // A batch that freed nothing and left entries behind changed nothing for the producer; one that
-    // freed no more than a part of what it waits for may leave the look to a later one. One that left
-    // the ring dry may be the last that can act on a stop which an earlier one saw, or did not look
-    // for. Litmus tests: `dry-look`, `dry-stop`.
+    // A call that passed no checkpoint and left entries behind leaves the check to the calls that take
+    // them. A call that emptied the ring must check even if it freed nothing: no later call may come to
+    // act on a stop that an earlier call deferred or did not check for. Litmus tests: `dry-look`,
+    // `dry-stop`.
     let must_check = taken.freed_at_checkpoint > 0 || taken.saw_empty || is_empty(&ring);
     let wake_is_due = must_check && wants_wake(endpoint, &ring, taken.freed_at_checkpoint);
     ring.release(taken.entries);
@@ -68,10 +68,10 @@ pub(crate) fn consume_batched<E: Endpoint>(
     }
 }
 
-/// Moves entries from the ring into `out`, frees slots, and tells how far the tail came.
+/// Moves entries from the ring into `out`, frees slots, and returns how far the tail came.
 ///
-/// Slots are freed where `__ptr_ring_discard_one()` would free them for each entry; head and tail are
-/// written once for all entries up to the end of the array, and once more for what lies behind it.
+/// Frees slots where `__ptr_ring_discard_one()` would free them for each entry. Writes head and tail once
+/// for all entries up to the end of the array, and once more for the entries from its start.
 #[inline(always)]
 pub(crate) fn take<R: Ring>(
     ring: &R,
@@ -96,7 +96,7 @@ pub(crate) fn take<R: Ring>(
 
     let mut freed_at_checkpoint = 0;
     if run.freed != 0 {
-        // Marks are a power of two apart, from the first slot of the array on.
+        // Checkpoints are a power of two of slots apart, from the first slot of the array on.
         let stride = 1_usize << ((slots.len() / checkpoints) | 1).ilog2();
         let past_checkpoint = |index| index & stride.wrapping_sub(1);
         freed_at_checkpoint = run
@@ -112,9 +112,9 @@ pub(crate) fn take<R: Ring>(
     }
 }
 
-/// Looks at the queue after slots were freed: has the producer stopped it, and is a wake due?
+/// Checks after slots were freed whether the producer has stopped the queue and a wake is due.
 ///
-/// Out of line, as the common call does not come here: it has fewer registers to save then.
+/// Out of line: the common call does not come here, and so has fewer registers to save.
 #[inline(never)]
 fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
     match endpoint.with_device(ring, |device| is_due(endpoint, ring, &device, freed)) {
@@ -123,9 +123,9 @@ fn wants_wake<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> boo
     }
 }
 
-/// As [`wants_wake`], for a file that had no device, or one whose layout was not compared yet.
+/// Checks the queue as [`wants_wake`] does, for a file that had no device or whose layout is unknown.
 ///
-/// The file may have become a queue of a device since: then the entries just taken came through that
+/// The file may have become a queue of a device meanwhile. Then the entries just taken came through that
 /// queue, and no further call is certain to come.
 #[cold]
 #[inline(never)]
@@ -140,7 +140,7 @@ fn wants_wake_of_new_device<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed:
         .unwrap_or(false)
 }
 
-/// Whether a wake of the device's queue is due, after slots were freed.
+/// Returns whether a wake of the device's queue is due, after slots were freed.
 #[inline(always)]
 fn is_due<E: Endpoint>(
     endpoint: E,
@@ -148,7 +148,7 @@ fn is_due<E: Endpoint>(
     device: &E::Device<'_>,
     freed: usize,
 ) -> bool {
-    // Setting the flag ends with a wake of all queues whose rings have room, so this may be read before the barrier.
+    // May be read before the barrier: setting the flag ends with a wake of all queues whose rings have room.
     if !device.has_backpressure() {
         return false;
     }
@@ -163,21 +163,21 @@ fn is_due<E: Endpoint>(
     })
 }
 
-/// Wakes the queue if it is still stopped and still this file's, and if the ring has room or the wake
-/// is overdue.
+/// Wakes the queue if it is still stopped and still belongs to this file, and if the ring has room or
+/// the wake is overdue. Returns whether it did.
 ///
-/// Under both locks, so neither the producer nor another consumer moves meanwhile: that it is
-/// stopped and that there is room are true at once. Litmus test: `settled-wake`.
+/// Under both locks neither the producer nor another consumer makes progress, so *stopped* and
+/// *has room* are true at one instant. Litmus test: `settled-wake`.
 #[cold]
 #[inline(never)]
 fn recheck_and_wake<E: Endpoint>(endpoint: E) -> bool {
-    // Off before the locks and on after them: the NET_TX softirq that the wake raises runs when
-    // they come on again.
+    // Off before the locks and on after them: turning them on runs the NET_TX softirq that the wake
+    // has raised.
     let _bottom_halves_off = endpoint.bottom_halves_off();
     let ring = endpoint.lock();
-    // What the first hold found is asked again: `tun_net_close()` and `__tun_detach()` rely on
-    // running state, ownership and wake being in one hold of this lock, or, where a queue changes
-    // hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
+    // Repeats the checks of the first critical section: `tun_net_close()` and `__tun_detach()` rely on
+    // running state, ownership and wake being in one critical section under this lock, or, where a queue
+    // changes hands without it, in one RCU read-side critical section. Litmus tests: `close-wake`,
     // `owner-wake`, `owner-gone`.
     let woken = endpoint.with_device(&ring, |device| {
         if !device.has_backpressure() {
@@ -188,11 +188,11 @@ fn recheck_and_wake<E: Endpoint>(endpoint: E) -> bool {
         };
         let producer = ring.lock_producer();
         if !queue.is_stopped() {
-            // The producer or another consumer has woken it, so the count belongs to an earlier stop.
+            // The producer or another consumer has woken the queue, so the count belongs to an earlier stop.
             device.reset_freed();
             return false;
         }
-        // Read again, as another consumer may have woken the queue, and the producer stopped it since.
+        // Read again: another consumer may have woken the queue, and the producer may have stopped it since.
         let freed = device.add_freed(0);
         let due = is_enough(endpoint, &ring, freed)
             && (producer.has_room() || is_overdue(endpoint, &ring, freed));
@@ -206,19 +206,19 @@ fn recheck_and_wake<E: Endpoint>(endpoint: E) -> bool {
     woken.unwrap_or(false)
 }
 
-/// Whether enough slots have been freed to wake a stopped queue, or everything.
+/// Returns whether enough slots have been freed to wake a stopped queue, or the ring is empty.
 fn is_enough<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
     let share = ring.slots().len().wrapping_mul(endpoint.wake_after());
     freed >= share / 100 || is_empty(ring)
 }
 
-/// Whether a wake was suppressed for so long that it is due even if the ring is full.
+/// Returns whether a wake was suppressed for so long that it is due even if the ring is full.
 fn is_overdue<E: Endpoint>(endpoint: E, ring: &E::Ring<'_>, freed: usize) -> bool {
     let slots = ring.slots().len();
     freed >= slots.saturating_mul(endpoint.most_suppressed())
 }
 
-/// The queue, if a wake of it is this file's to give.
+/// Returns the queue if this file may wake it.
 fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
     if device.is_running() && device.owns_queue() {
         device.queue()
@@ -227,18 +227,18 @@ fn own_queue<D: Device>(device: &D) -> Option<D::Queue> {
     }
 }
 
-/// Whether there is nothing left to take: the slot at the head is empty.
+/// Returns whether the ring is empty: the slot at the head is free.
 fn is_empty<R: Ring>(ring: &R) -> bool {
     ring.slots()
         .get(ring.head())
         .is_none_or(|slot| slot.read().is_none())
 }
 
-/// What was moved between the head and the end of the array.
+/// The entries and slots between the head and the end of the array that one run has moved.
 struct Run {
-    /// Entries handed out.
+    /// Entries moved out.
     entries: usize,
-    /// Slots given back to the producer.
+    /// Slots freed.
     freed: usize,
     /// Whether the last slot of the array was among them.
     to_the_end: bool,
@@ -260,7 +260,7 @@ fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_
     let tail = ring.tail();
     let end = head.wrapping_add(entries);
     let free_to = free_to(tail, head, end, ring.batch(), slots.len());
-    // Behind the last slot the ring starts again.
+    // The first slot of the array follows the last.
     let wrapped = |index| if index == slots.len() { 0 } else { index };
     ring.set_head(wrapped(end));
     let mut freed = 0;
@@ -276,18 +276,18 @@ fn take_run<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_
     }
 }
 
-/// As [`take_run`], out of line: for what lies behind the end of the array. In rings of at most 64 slots
-/// most calls for 64 entries come here.
+/// Does the same as [`take_run`], out of line, for the entries from the start of the array. In rings of at
+/// most 64 slots most calls for 64 entries come here.
 #[inline(never)]
 fn take_rest<R: Ring>(ring: &R, slots: &[R::Slot], out: &mut [MaybeUninit<*mut c_void>]) -> Run {
     take_run(ring, slots, out)
 }
 
-/// Up to which index slots are free once the entries from `head` to `end` have been consumed, as by
-/// `__ptr_ring_discard_one()` for each: `tail` if none are freed, at most `slots`.
+/// Returns the index up to which `__ptr_ring_discard_one()` would have freed slots, called for each entry
+/// from `head` to `end`: `tail` if it frees none, at most `slots`.
 ///
-/// That frees when a batch is consumed, and at the end of the array; where the tail lags by more than
-/// a batch (after a resize, say), with the first entry.
+/// It frees slots when a batch is consumed, and at the end of the array. Where the tail lags by more than a
+/// batch, such as after a resize, it frees them with the first entry.
 #[inline(always)]
 fn free_to(tail: usize, head: usize, end: usize, batch: usize, slots: usize) -> usize {
     if end == slots {
@@ -302,10 +302,10 @@ fn free_to(tail: usize, head: usize, end: usize, batch: usize, slots: usize) -> 
     end.wrapping_sub(over)
 }
 
-/// How many slots are handled in one turn of a loop: a turn costs more than an entry.
+/// The number of slots per turn of a loop: a turn costs more than an entry.
 const STEP: usize = 4;
 
-/// Reads slots in order up to the first empty one, no more than fit in `out`; returns how many.
+/// Reads slots in order up to the first empty one, but no more than fit in `out`. Returns their number.
 #[inline(always)]
 fn copy<S: Slot>(run: &[S], out: &mut [MaybeUninit<*mut c_void>]) -> usize {
     let most = run.len().min(out.len());
@@ -325,7 +325,7 @@ fn copy<S: Slot>(run: &[S], out: &mut [MaybeUninit<*mut c_void>]) -> usize {
     length.wrapping_add(rest)
 }
 
-/// As [`copy`], in a loop round each entry.
+/// Does the same as [`copy`], with one turn of the loop per entry.
 #[inline(always)]
 fn copy_each<S: Slot>(slots: &[S], places: &mut [MaybeUninit<*mut c_void>]) -> usize {
     let mut length: usize = 0;
@@ -339,7 +339,7 @@ fn copy_each<S: Slot>(slots: &[S], places: &mut [MaybeUninit<*mut c_void>]) -> u
     length
 }
 
-/// Frees slots, backwards: the producer waits for the oldest, so its cache line is touched last.
+/// Frees slots backwards: the producer waits for the oldest, so its cache line is touched last.
 #[inline(always)]
 fn free<S: Slot>(consumed: &[S]) {
     let mut chunks = consumed.rchunks_exact(STEP);
@@ -349,107 +349,107 @@ fn free<S: Slot>(consumed: &[S]) {
     chunks.remainder().iter().rev().for_each(Slot::free);
 }
 
-/// What one call did.
+/// The result of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// Entries handed out.
+    /// Entries moved out.
     pub(crate) taken: usize,
-    /// Slots given back to the producer.
+    /// Slots freed.
     pub(crate) freed: usize,
-    /// What became of the wake.
+    /// Whether the call woke the queue.
     pub(crate) wake: Wake,
 }
 
-/// What became of the wake.
+/// Whether a call woke the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// There was no reason for one.
+    /// No wake was due.
     #[default]
     NotNeeded,
     /// The queue was woken.
     Done,
-    /// A wake was due, but under both locks the ring was full again, another CPU had woken the queue, the file
-    /// had lost it, or the device was down or had lost the flag.
+    /// A wake was due in the first critical section, but not in the second: the ring was full again, another CPU
+    /// had woken the queue, the file had lost the queue, or the device was down or had lost the flag.
     Suppressed,
 }
 
-/// What one critical section under the consumer lock moved.
+/// The entries and slots that one critical section under the consumer lock has moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
-    /// Entries handed out.
+    /// Entries moved out.
     pub(crate) entries: usize,
-    /// Slots given back to the producer.
+    /// Slots freed.
     pub(crate) freed: usize,
-    /// The same, but counted from mark to mark: 0 if the tail passed none.
+    /// Slots freed, counted from checkpoint to checkpoint: 0 if the tail passed none.
     pub(crate) freed_at_checkpoint: usize,
-    /// Whether an empty slot ended it, and not the length of `out` or of the ring.
+    /// Whether an empty slot ended the batch, and not the length of `out` or of the ring.
     pub(crate) saw_empty: bool,
 }
 
 /// A file's ring, and the way from it to the device above.
 pub(crate) trait Endpoint: Copy {
-    /// The ring, locked.
+    /// The locked ring.
     type Ring<'a>: Ring
     where
         Self: 'a;
 
-    /// The device, as long as it is there.
+    /// The device, inside an RCU read-side critical section.
     type Device<'a>: Device;
 
-    /// What keeps bottom halves off.
+    /// A guard that keeps bottom halves off.
     type BottomHalvesOff;
 
-    /// How much of the ring has to be freed before a stopped queue is woken, in percent, unless the
-    /// ring runs dry before. Half of it is what tun's own consumer waits for.
+    /// Returns the percentage of the ring that must be freed before a stopped queue is woken. An empty
+    /// ring wakes it whatever the percentage. tun's own consumer waits for half of the ring.
     fn wake_after(&self) -> usize {
         50
     }
 
-    /// The bound on suppressed wakes, in ring-fulls of freed slots; at least 1. XDP ignores the stop, and
-    /// may refill the ring before each wake. Beyond the bound the queue is woken although the ring is full.
+    /// Returns the bound on suppressed wakes, in ring-fulls of freed slots; at least 1. XDP ignores the stop,
+    /// and may refill the ring before each wake. Beyond the bound the queue is woken although the ring is full.
     fn most_suppressed(&self) -> usize {
         4
     }
 
-    /// The least number of checkpoints in a ring; at least 1. They are a power of two of slots apart, so there
-    /// are up to twice as many. A check costs a full barrier, and its outcome matters once or twice in a
-    /// ring-full: so not with each batch.
+    /// Returns the least number of checkpoints in a ring; at least 1. They are a power of two of slots apart,
+    /// so there are up to twice as many. A check costs a full barrier, and its result matters once or twice
+    /// per ring-full, so not every batch has one.
     fn checkpoints(&self) -> usize {
         8
     }
 
-    /// Whether the queue was woken since a call that found the ring empty, so that the next one is worth
-    /// [`Self::found_empty`].
+    /// Returns whether the queue was woken since a call last found the ring empty. Then the next such call
+    /// calls [`Self::found_empty`].
     fn was_woken(&self) -> bool {
         false
     }
 
-    /// The ring is empty, for the first time since a wake: for those who size it.
+    /// Records, as a hint for the ring's size, that a call found the ring empty, the first since a wake.
     fn found_empty(&self, _ring: &Self::Ring<'_>) {}
 
-    /// Takes the consumer lock. Never called from softirq context.
+    /// Takes the consumer lock. Not called in softirq context.
     fn lock(&self) -> Self::Ring<'_>;
 
-    /// Turns bottom halves off; dropping the result turns them on and runs what is pending.
+    /// Turns bottom halves off. Dropping the result turns them on and runs pending softirqs.
     fn bottom_halves_off(&self) -> Self::BottomHalvesOff;
 
     /// Calls `check` with the device inside one RCU read-side critical section. Returns `None` if the
     /// file has no device, or if the layout of its structures is not known to match.
     ///
-    /// `_ring` shows that the consumer lock is held, which protects the state that the device lends.
+    /// `_ring` shows that the consumer lock is held, which protects the state behind the device.
     fn with_device(
         &self,
         _ring: &Self::Ring<'_>,
         check: impl FnOnce(Self::Device<'_>) -> bool,
     ) -> Option<bool>;
 
-    /// Compares the layout of the device's structures, if that was not possible before.
+    /// Checks the layout of the device's structures, if that was not possible before.
     fn check_layout(&self, _ring: &Self::Ring<'_>) {}
 }
 
 /// A ring whose consumer lock is held for as long as the value lives.
 ///
-/// All indices are below the number of slots, or 0 where there are none.
+/// All indices are below the number of slots, or 0 if there are no slots.
 pub(crate) trait Ring: Sized {
     /// The type of the ring's slots.
     type Slot: Slot;
@@ -459,26 +459,26 @@ pub(crate) trait Ring: Sized {
     where
         Self: 'a;
 
-    /// All slots; none for a ring of size 0.
+    /// Returns all slots; none for a ring of size 0.
     fn slots(&self) -> &[Self::Slot];
 
-    /// How many entries are consumed before their slots are freed together, in entries; a power of two, as
-    /// the kernel's are. With another one, slots are freed at other points than in the kernel.
+    /// Returns the number of entries that are consumed before their slots are freed together. It must be a
+    /// power of two, as in the kernel; with any other number slots are freed at other points than in the kernel.
     fn batch(&self) -> usize;
 
-    /// Where the next entry is taken from.
+    /// Returns the index of the next entry to take.
     fn head(&self) -> usize;
 
     /// Moves the head.
     fn set_head(&self, head: usize);
 
-    /// The oldest slot that is consumed but not yet freed, or the head.
+    /// Returns the index of the oldest slot that is consumed but not yet freed, or the head.
     fn tail(&self) -> usize;
 
     /// Moves the tail.
     fn set_tail(&self, tail: usize);
 
-    /// Drops the consumer lock at the end of a hold that took so many entries.
+    /// Releases the consumer lock after a critical section that took so many entries.
     fn release(self, taken: usize);
 
     /// Takes the producer lock, which nests inside the consumer lock.
@@ -491,21 +491,21 @@ pub(crate) trait Ring: Sized {
 pub(crate) trait Slot {
     /// Reads the slot once.
     ///
-    /// What the entry points to is read through the returned pointer: that address dependency
-    /// pairs with the `smp_wmb()` in `__ptr_ring_produce()`. Litmus test: `payload`.
+    /// The caller reads the packet through the returned pointer: this address dependency pairs
+    /// with the `smp_wmb()` in `__ptr_ring_produce()`. Litmus test: `payload`.
     fn read(&self) -> Option<NonNull<c_void>>;
 
-    /// Gives the slot back to the producer.
+    /// Frees the slot for the producer.
     fn free(&self);
 }
 
 /// The producer's side of a ring, its producer lock held for as long as the value lives.
 pub(crate) trait Producer {
-    /// Whether the slot that the next entry will go to is free.
+    /// Returns whether the slot for the next entry is free.
     fn has_room(&self) -> bool;
 
-    /// How many entries are in the ring, for those who watch; `None` where nobody does.
-    #[allow(dead_code)] // only trace points ask, which the unit tests have none of
+    /// Returns the number of entries in the ring, for trace points; `None` if there are no trace points.
+    #[allow(dead_code)] // the unit tests have no trace points
     fn entries(&self) -> Option<usize> {
         None
     }
@@ -516,35 +516,34 @@ pub(crate) trait Device {
     /// The device's queues.
     type Queue: Queue;
 
-    /// Whether the driver stops queues for backpressure on this device at all.
+    /// Returns whether the driver stops queues of this device for backpressure.
     fn has_backpressure(&self) -> bool;
 
-    /// Whether the device is up. A stop made by taking it down is not ours to undo.
+    /// Returns whether the device is up. The consumer must not undo a stop of a device that was taken down.
     fn is_running(&self) -> bool;
 
-    /// Whether this ring's file owns its queue. One that was detached does not.
+    /// Returns whether the ring's file owns its queue. A detached file does not.
     fn owns_queue(&self) -> bool;
 
-    /// The queue that this ring's file names, `None` where the device has no such queue.
+    /// Returns the queue that the ring's file names, `None` if the device has no such queue.
     fn queue(&self) -> Option<Self::Queue>;
 
     /// Adds `slots` that were freed while the queue was seen stopped, and returns the number of such slots
     /// since the last wake.
     fn add_freed(&self, slots: usize) -> usize;
 
-    /// Starts that count anew.
+    /// Resets the count of [`Self::add_freed`] to 0.
     fn reset_freed(&self);
 
-    /// The queue has just been woken, for those who watch. Both locks are held, and the count is still
-    /// that of before.
+    /// Reports that the queue has just been woken. Both locks are held, and the count is not reset yet.
     fn woken(&self, _producer: &impl Producer) {}
 }
 
 /// The netdev queue above a ring.
 pub(crate) trait Queue {
-    /// Whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
+    /// Returns whether the driver has stopped the queue (`__QUEUE_STATE_DRV_XOFF`).
     fn is_stopped(&self) -> bool;
 
-    /// Clears the stop and schedules the qdisc, as `netif_tx_wake_queue()`.
+    /// Clears the stop and schedules the qdisc, as `netif_tx_wake_queue()` does.
     fn wake(&self);
 }
