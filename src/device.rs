@@ -77,7 +77,7 @@ impl<'a> TunDevice<'a> {
             .wrapping_byte_add(offset_of!(bindings::net_device, priv_));
         let tun = NonNull::new(private.cast::<private::tun_struct>())?;
         // INVARIANT: By the safety contract; the private part lies behind the device.
-        tun::device_agrees(tun).then_some(Self {
+        tun::device_matches_layout(tun).then_some(Self {
             dev,
             tun,
             _rtnl: PhantomData,

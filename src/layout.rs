@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether the running drivers are those that this module was built for.
+//! Checks that the running drivers are the ones that this module was built for.
 //!
 //! `struct tun_file` and its kin are private to their drivers. Their layout was read from the
-//! target's BTF when this module was built, and nothing in the kernel checks at load that the
-//! driver that runs has the same one: without `CONFIG_MODVERSIONS` a rebuilt driver passes for the
-//! original. So we check, twice: at load that the loaded driver is, by its build ID, the very one
-//! ([`is_same_build`]); and at first use that the layout agrees with what the driver's exported
-//! functions say ([`Agreement`]).
+//! target's BTF when this module was built, and the kernel does not check at load that the running
+//! driver has the same layout: without `CONFIG_MODVERSIONS` it does not distinguish a rebuilt driver
+//! from the original. So this module checks twice: at load the build ID of the loaded driver
+//! ([`is_same_build`]), and at first use the layout, against the results of the driver's exported
+//! functions ([`LayoutCheck`]).
 
 use crate::{
     access,
@@ -34,12 +34,12 @@ use kernel::{
     str::CString, //
 };
 
-/// Whether the module of that name, as it is loaded now, has `note` as its build ID note.
+/// Returns whether `note` is the build ID note of the loaded module of that name.
 ///
 /// Errors: [`ENOENT`] if no such module is loaded or the caller sees no sysfs, [`ENOMEM`].
 ///
 /// Context: may sleep. Reads `/sys/module/*/notes`, as the kernel keeps a module's notes nowhere
-/// else; what is built in has its notes in `/sys/kernel/notes`.
+/// else; the notes of a driver that is built in are in `/sys/kernel/notes`.
 pub(crate) fn is_same_build(name: &CStr, note: &[u8]) -> Result<bool> {
     let path = CString::try_from_fmt(fmt!(
         "/sys/module/{}/notes/.note.gnu.build-id",
@@ -53,15 +53,15 @@ pub(crate) fn is_same_build(name: &CStr, note: &[u8]) -> Result<bool> {
     }
 }
 
-/// Reads a small file whole and looks at it.
-fn read_file<T>(path: &CStr, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
+/// Reads a small file as a whole, and returns what `check` returns for its content.
+fn read_file<T>(path: &CStr, check: impl FnOnce(&[u8]) -> T) -> Result<T> {
     let mut buffer = KVVec::from_elem(0u8, MOST_NOTES, GFP_KERNEL)?;
     // SAFETY: `path` is a C string; without O_CREAT the mode is not used.
     let file = from_err_ptr(unsafe {
         bindings::filp_open(path.as_char_ptr(), bindings::O_RDONLY as i32, 0)
     })?;
     let mut position = 0;
-    // SAFETY: The file is open, and the buffer is as long as is said.
+    // SAFETY: The file is open, and the buffer has the given length.
     let length = unsafe {
         bindings::kernel_read(
             file,
@@ -74,18 +74,18 @@ fn read_file<T>(path: &CStr, look: impl FnOnce(&[u8]) -> T) -> Result<T> {
     unsafe { bindings::filp_close(file, ptr::null_mut()) };
     to_result(length.try_into().unwrap_or(0))?;
     match buffer.get(..length.unsigned_abs()) {
-        Some(content) if content.len() < MOST_NOTES => Ok(look(content)),
+        Some(content) if content.len() < MOST_NOTES => Ok(check(content)),
         _ => Err(EFBIG),
     }
 }
 
-/// More than the notes of any kernel or module take, in bytes.
+/// A size in bytes that exceeds the notes of any kernel or module.
 const MOST_NOTES: usize = 4096;
 
-/// Reads what a pointer that is not yet trusted points to; `None` where that is no memory.
+/// Reads through a pointer that is not yet trusted; returns `None` if it does not point to memory.
 pub(crate) fn read_untrusted<T: Copy>(from: *const T) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: `value` has room for it, and the function copes with any source.
+    // SAFETY: `value` has room for a `T`, and the function accepts any source address.
     let err = unsafe {
         bindings::copy_from_kernel_nofault(
             value.as_mut_ptr().cast(),
@@ -93,45 +93,46 @@ pub(crate) fn read_untrusted<T: Copy>(from: *const T) -> Option<T> {
             mem::size_of::<T>(),
         )
     };
-    // SAFETY: It was copied whole; the callers read integers and raw pointers only.
+    // SAFETY: All of `value` was written; the callers read integers and raw pointers only.
     (err == 0).then(|| unsafe { value.assume_init() })
 }
 
-/// What is known of a driver's layout.
+/// The result of the layout check of a driver.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Not everything could be compared yet.
-    Open,
-    /// All comparisons agreed.
-    Fits,
-    /// One did not.
-    Misfit,
+pub(crate) enum Layout {
+    /// Some parts could not be compared yet.
+    Unknown,
+    /// All compared parts are equal.
+    Match,
+    /// One part differs.
+    Mismatch,
 }
 
-/// The agreement of one driver with the layout that we have of it, reached once and then kept.
+/// The check that one driver has the layout that this module was built for. Its result is kept.
 ///
-/// What is kept is the address of the driver's file operations: that of a file is all that the
-/// driver's getters look at, and all that a call has to compare from then on.
-pub(crate) struct Agreement {
+/// If the layout matches, this keeps the address of the driver's file operations. The driver's
+/// getters check nothing else of a file, so later calls compare only this address.
+pub(crate) struct LayoutCheck {
     driver: &'static str,
-    /// [`OPEN`], [`MISFIT`], or the address of the file operations. Each call reads it, so it is no
-    /// `Atomic`; `access` has the reason.
+    /// [`UNKNOWN`], [`MISMATCH`], or the address of the file operations. Each call reads it, so it is not
+    /// an `Atomic`; `access` has the reason.
     state: UnsafeCell<usize>,
 }
 
-/// No address of anything.
-const OPEN: usize = 1;
-const MISFIT: usize = 2;
+/// The state of [`Layout::Unknown`], which is not a valid address.
+const UNKNOWN: usize = 1;
+/// The state of [`Layout::Mismatch`], which is not a valid address either.
+const MISMATCH: usize = 2;
 
-// SAFETY: The state is one word, and is read and written by volatile accesses only. Of two CPUs that
-// come to it at once, those that decide come to the same one, and one that can't writes nothing.
-unsafe impl Sync for Agreement {}
+// SAFETY: The state is one word, and is read and written by volatile accesses only. If two CPUs check
+// at the same time, those that get a result get the same one, and one that gets none writes nothing.
+unsafe impl Sync for LayoutCheck {}
 
-impl Agreement {
+impl LayoutCheck {
     pub(crate) const fn new(driver: &'static str) -> Self {
         Self {
             driver,
-            state: UnsafeCell::new(OPEN),
+            state: UnsafeCell::new(UNKNOWN),
         }
     }
 
@@ -141,52 +142,52 @@ impl Agreement {
         unsafe { self.state.get().read_volatile() }
     }
 
-    /// The verdict so far.
+    /// Returns the result so far.
     #[inline(always)]
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn result(&self) -> Layout {
         match self.state() {
-            OPEN => Verdict::Open,
-            MISFIT => Verdict::Misfit,
-            _ => Verdict::Fits,
+            UNKNOWN => Layout::Unknown,
+            MISMATCH => Layout::Mismatch,
+            _ => Layout::Match,
         }
     }
 
-    /// Whether a file with these operations is one of this driver's, and the layout known to fit.
+    /// Returns whether a file with these operations belongs to this driver, and the layout is known to match.
     #[inline(always)]
     pub(crate) fn covers(&self, operations: *const bindings::file_operations) -> bool {
         self.state() == operations as usize
     }
 
-    /// Fails with [`ENOEXEC`] if the layout is known not to match. As long as that is not known,
-    /// `compare` finds out with `file`, which must be open.
+    /// Fails with [`ENOEXEC`] if the layout does not match. While the result is unknown, `compare` compares
+    /// the layout with `file`, which must be open.
     #[cold]
-    pub(crate) fn decide(
+    pub(crate) fn check(
         &self,
         file: NonNull<bindings::file>,
-        compare: impl FnOnce() -> Verdict,
+        compare: impl FnOnce() -> Layout,
     ) -> Result {
-        if self.verdict() == Verdict::Open {
+        if self.result() == Layout::Unknown {
             let state = match compare() {
-                // What another CPU has decided meanwhile is not undone.
-                Verdict::Open => return Ok(()),
-                Verdict::Fits => {
+                // Does not overwrite the result of another CPU.
+                Layout::Unknown => return Ok(()),
+                Layout::Match => {
                     // SAFETY: An open file has its operations until it is closed.
                     let operations = unsafe { access::read(addr_of!((*file.as_ptr()).f_op)) };
                     operations as usize
                 }
-                Verdict::Misfit => {
+                Layout::Mismatch => {
                     pr_err!(
                         "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",
                         self.driver
                     );
-                    MISFIT
+                    MISMATCH
                 }
             };
             // SAFETY: See `Sync` above.
             unsafe { self.state.get().write_volatile(state) };
         }
-        match self.verdict() {
-            Verdict::Misfit => Err(ENOEXEC),
+        match self.result() {
+            Layout::Mismatch => Err(ENOEXEC),
             _ => Ok(()),
         }
     }

@@ -143,10 +143,10 @@ unsafe fn consume_batched<'a, F: File<'a>>(
         // SAFETY: By the safety contract; the elements may be uninitialised.
         Ok(n) => unsafe { slice::from_raw_parts_mut(array.cast(), n) },
     };
-    let asked = out.len();
+    let requested = out.len();
     let outcome = file.consume_batched(out);
     stats::count(&outcome);
-    file.trace(asked, &outcome);
+    file.trace(requested, &outcome);
     // No more than `n`.
     outcome.taken as c_int
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a `struct file` of macvtap or ipvtap to its ring.
+//! Finds the ring of a `struct file` of macvtap or ipvtap.
 //!
 //! A receive handler fills that ring, and the transmit queues of the device carry the opposite direction: no
-//! driver of Linux 7.3 stops them. So a call takes its batch and looks at no device.
+//! driver of Linux 7.3 stops them. So a call takes its batch and checks no device.
 //!
 //! C header: [`include/linux/if_tap.h`](srctree/include/linux/if_tap.h)
 
@@ -20,8 +20,8 @@ use crate::{
         File, //
     },
     layout::{
-        Agreement,
-        Verdict, //
+        Layout, //
+        LayoutCheck,
     },
     ptr_ring::{
         Locked,
@@ -47,8 +47,8 @@ use core::{
 ///
 /// # Invariants
 ///
-/// `file` is open for `'a`, and `q` is its `struct tap_queue`. The running tap is not known to have
-/// another layout.
+/// `file` is open for `'a`, and `q` is its `struct tap_queue`. The layout check of tap has not found a
+/// mismatch.
 #[derive(Clone, Copy)]
 pub(crate) struct TapFile<'a> {
     q: NonNull<bindings::tap_queue>,
@@ -62,9 +62,9 @@ impl<'a> File<'a> for TapFile<'a> {
     const RING: usize = offset_of!(bindings::tap_queue, ring);
     const GETTER: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring =
         bindings::tap_get_ptr_ring;
-    fn agreement() -> &'static Agreement {
-        static AGREEMENT: Agreement = Agreement::new("tap");
-        &AGREEMENT
+    fn layout_check() -> &'static LayoutCheck {
+        static LAYOUT_CHECK: LayoutCheck = LayoutCheck::new("tap");
+        &LAYOUT_CHECK
     }
 
     #[inline(always)]
@@ -78,10 +78,10 @@ impl<'a> File<'a> for TapFile<'a> {
     }
 
     #[cold]
-    fn compare(&self, _ring: &Locked<'_>) -> Verdict {
+    fn compare_layout(&self, _ring: &Locked<'_>) -> Layout {
         // SAFETY: The file is open by the type invariants, so its socket is there.
-        let agrees = unsafe {
-            file::agrees(
+        let matches = unsafe {
+            file::matches_layout(
                 self.file.as_ptr(),
                 self.q.cast(),
                 bindings::tap_get_socket(self.file.as_ptr()),
@@ -89,23 +89,23 @@ impl<'a> File<'a> for TapFile<'a> {
                 size_of::<bindings::tap_queue>(),
             )
         };
-        if agrees {
-            Verdict::Fits
+        if matches {
+            Layout::Match
         } else {
-            Verdict::Misfit
+            Layout::Mismatch
         }
     }
 
     /// Takes a batch as [`consume::consume_batched`] does, but wakes no queue.
     #[inline(always)]
     fn consume_batched(self, out: &mut [MaybeUninit<*mut c_void>]) -> Outcome {
-        // SAFETY: The ring lies in the private data, and is there as long as the file is open.
+        // SAFETY: The ring lies in the private data, which stays as long as the file is open.
         let ring = unsafe {
             let ring = addr_of_mut!((*self.q.as_ptr()).ring);
             PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
         };
         let ring = ring.lock();
-        // Checkpoints are for those who check a queue.
+        // This call checks no queue, so the number of checkpoints does not matter.
         let taken = consume::take(&ring, 1, out);
         ring.release(taken.entries);
         Outcome {
@@ -116,7 +116,7 @@ impl<'a> File<'a> for TapFile<'a> {
     }
 
     #[inline(always)]
-    fn trace(self, asked: usize, outcome: &Outcome) {
-        trace::consume_batched_without_device(asked, outcome);
+    fn trace(self, requested: usize, outcome: &Outcome) {
+        trace::consume_batched_without_device(requested, outcome);
     }
 }

@@ -46,24 +46,30 @@ fn number(number: usize) -> i32 {
 
 /// One call was made, and no lock is held any more.
 #[inline(always)]
-pub(crate) fn consume_batched<E: Endpoint>(_endpoint: E, _asked: usize, _outcome: &Outcome)
+pub(crate) fn consume_batched<E: Endpoint>(_endpoint: E, _requested: usize, _outcome: &Outcome)
 where
     for<'a> E::Device<'a>: Named,
 {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_on!(__tracepoint_consume_batched) {
-        emit_with_device(_endpoint, [_asked, _outcome.taken, _outcome.freed]);
+        emit_with_device(_endpoint, [_requested, _outcome.taken, _outcome.freed]);
     }
 }
 
 /// The same, of a file whose device is not looked at.
 #[cfg(CONFIG_TAP)]
 #[inline(always)]
-pub(crate) fn consume_batched_without_device(_asked: usize, _outcome: &Outcome) {
+pub(crate) fn consume_batched_without_device(_requested: usize, _outcome: &Outcome) {
     #[cfg(CONFIG_TRACEPOINTS)]
     if is_on!(__tracepoint_consume_batched) {
         // SAFETY: No device.
-        unsafe { emit(ptr::null(), -1, [_asked, _outcome.taken, _outcome.freed]) };
+        unsafe {
+            emit(
+                ptr::null(),
+                -1,
+                [_requested, _outcome.taken, _outcome.freed],
+            )
+        };
     }
 }
 
@@ -87,7 +93,7 @@ where
     }
 }
 
-/// Emits the event `consume_batched`; `counts` are entries asked for, entries taken, and slots freed.
+/// Emits the event `consume_batched`; `counts` are requested entries, taken entries, and freed slots.
 ///
 /// # Safety
 ///
@@ -96,9 +102,9 @@ where
 #[cold]
 unsafe fn emit(dev: *const bindings::net_device, queue: i32, counts: [usize; 3]) {
     // They come from an `int`.
-    let [asked, taken, freed] = counts.map(|count| count as u32);
+    let [requested, taken, freed] = counts.map(|count| count as u32);
     // SAFETY: By the safety contract.
-    unsafe { bindings::rust_do_trace_consume_batched(dev, queue, asked, taken, freed) };
+    unsafe { bindings::rust_do_trace_consume_batched(dev, queue, requested, taken, freed) };
 }
 
 /// A queue was woken just now, and both locks of its ring are held.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a `struct file` of tun to its ring, its device and its queue.
+//! Finds the ring, the device and the queue of a `struct file` of tun.
 //!
 //! C sources: `drivers/net/tun.c`, whose structures are private to it (see `bindings`), and
 //! [`include/linux/if_tun.h`](srctree/include/linux/if_tun.h)
@@ -22,8 +22,8 @@ use crate::{
     hints,
     layout::{
         read_untrusted,
-        Agreement,
-        Verdict, //
+        Layout, //
+        LayoutCheck,
     },
     netdev_queue::{
         NetDevice,
@@ -58,8 +58,8 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// `file` is open for `'a`, and `tfile` is its `struct tun_file`. The running tun is not known to have
-/// another layout.
+/// `file` is open for `'a`, and `tfile` is its `struct tun_file`. The layout check of tun has not found a
+/// mismatch.
 #[derive(Clone, Copy)]
 pub(crate) struct TunFile<'a> {
     tfile: NonNull<private::tun_file>,
@@ -73,9 +73,9 @@ impl<'a> File<'a> for TunFile<'a> {
     const RING: usize = offset_of!(private::tun_file, tx_ring);
     const GETTER: unsafe extern "C" fn(*mut bindings::file) -> *mut bindings::ptr_ring =
         bindings::tun_get_tx_ring;
-    fn agreement() -> &'static Agreement {
-        static AGREEMENT: Agreement = Agreement::new("tun");
-        &AGREEMENT
+    fn layout_check() -> &'static LayoutCheck {
+        static LAYOUT_CHECK: LayoutCheck = LayoutCheck::new("tun");
+        &LAYOUT_CHECK
     }
 
     #[inline(always)]
@@ -89,10 +89,10 @@ impl<'a> File<'a> for TunFile<'a> {
     }
 
     #[cold]
-    fn compare(&self, _ring: &Locked<'_>) -> Verdict {
+    fn compare_layout(&self, _ring: &Locked<'_>) -> Layout {
         // SAFETY: The file is open by the type invariants, so its socket is there.
-        let agrees = unsafe {
-            file::agrees(
+        let matches = unsafe {
+            file::matches_layout(
                 self.file.as_ptr(),
                 self.tfile.cast(),
                 bindings::tun_get_socket(self.file.as_ptr()),
@@ -100,28 +100,28 @@ impl<'a> File<'a> for TunFile<'a> {
                 size_of::<private::tun_file>(),
             )
         };
-        if !agrees {
-            return Verdict::Misfit;
+        if !matches {
+            return Layout::Mismatch;
         }
         let rcu = rcu::read_lock();
         let Some(tun) = self.tun() else {
-            return Verdict::Open;
+            return Layout::Unknown;
         };
-        if !device_agrees(tun) {
-            return Verdict::Misfit;
+        if !device_matches_layout(tun) {
+            return Layout::Mismatch;
         }
-        // INVARIANT: The file is open, its device was read just now, the structures agree as far as
-        // they can be compared, and the lock is held.
+        // INVARIANT: The file is open, its device was read just now, the layout matches as far as it
+        // can be compared, and the lock is held.
         let device = TunDevice {
             tfile: self.tfile,
             tun,
             rcu: &rcu,
         };
-        // A file that was detached says nothing; it wakes nobody either.
+        // A detached file cannot confirm the layout, and it cannot wake a queue.
         if consume::Device::owns_queue(&device) {
-            Verdict::Fits
+            Layout::Match
         } else {
-            Verdict::Open
+            Layout::Unknown
         }
     }
 
@@ -131,16 +131,16 @@ impl<'a> File<'a> for TunFile<'a> {
     }
 
     #[inline(always)]
-    fn trace(self, asked: usize, outcome: &Outcome) {
-        trace::consume_batched(self, asked, outcome);
+    fn trace(self, requested: usize, outcome: &Outcome) {
+        trace::consume_batched(self, requested, outcome);
     }
 }
 
 impl TunFile<'_> {
-    /// The device's structure, NULL once the device is gone.
+    /// Returns the device's structure, `None` once the device is gone.
     ///
-    /// It is still there after a queue was detached: then only [`consume::Device::owns_queue`]
-    /// tells.
+    /// After a detach of the queue the device is still there, and only [`consume::Device::owns_queue`]
+    /// shows the detach.
     #[inline(always)]
     fn tun(&self) -> Option<NonNull<private::tun_struct>> {
         // SAFETY: The file is open by the type invariants. As `rcu_dereference()`: one volatile
@@ -151,12 +151,12 @@ impl TunFile<'_> {
     }
 }
 
-/// Whether the device that we find in a `struct tun_struct` has that structure for its
-/// private part, and whether that part has the size we think.
+/// Returns whether the private part of the device in a `struct tun_struct` is that structure, and has
+/// the expected size.
 ///
-/// That `struct tun_file` has our size does not say that all its members are where we have
-/// them: only the build ID does. So nothing is followed here that might not be a pointer.
-pub(crate) fn device_agrees(tun: NonNull<private::tun_struct>) -> bool {
+/// A `struct tun_file` of the expected size may still have other offsets of its members; only the build
+/// ID excludes that. So this dereferences nothing that might not be a pointer.
+pub(crate) fn device_matches_layout(tun: NonNull<private::tun_struct>) -> bool {
     let tun = tun.as_ptr() as usize;
     let dev = tun.wrapping_add(offset_of!(private::tun_struct, dev)) as *const usize;
     let Some(dev) = read_untrusted(dev) else {
@@ -177,7 +177,7 @@ impl consume::Endpoint for TunFile<'_> {
 
     #[inline(always)]
     fn lock(&self) -> Locked<'_> {
-        // SAFETY: The ring lies in the private data, and is there as long as the file is open.
+        // SAFETY: The ring lies in the private data, which stays as long as the file is open.
         let ring = unsafe {
             let ring = addr_of_mut!((*self.tfile.as_ptr()).tx_ring);
             PtrRing::from_raw(NonNull::new_unchecked(ring.cast()))
@@ -217,8 +217,8 @@ impl consume::Endpoint for TunFile<'_> {
     ) -> Option<bool> {
         let rcu = rcu::read_lock();
         let tun = self.tun()?;
-        // The device may be the first that this driver has, and have come after the call began.
-        (Self::agreement().verdict() == Verdict::Fits).then(|| {
+        // The device may be the first of this driver, and may have been attached after the call began.
+        (Self::layout_check().result() == Layout::Match).then(|| {
             check(TunDevice {
                 tfile: self.tfile,
                 tun,
@@ -229,8 +229,8 @@ impl consume::Endpoint for TunFile<'_> {
 
     #[cold]
     fn check_layout(&self, ring: &Locked<'_>) {
-        // A mismatch is reported there, and the next call returns it.
-        let _ = Self::agreement().decide(self.file, || self.compare(ring));
+        // The check logs a mismatch, and the next call returns it.
+        let _ = Self::layout_check().check(self.file, || self.compare_layout(ring));
     }
 }
 
@@ -239,7 +239,7 @@ impl consume::Endpoint for TunFile<'_> {
 ///
 /// # Invariants
 ///
-/// `tfile` is open, `tun` was read from it in the critical section of `rcu`, the layout fits, and
+/// `tfile` is open, `tun` was read from it in the critical section of `rcu`, the layout matches, and
 /// the consumer lock is held.
 pub(crate) struct TunDevice<'a> {
     tfile: NonNull<private::tun_file>,
@@ -254,13 +254,13 @@ impl Named for TunDevice<'_> {
         unsafe { access::read(addr_of!((*self.tun.as_ptr()).dev)) }.cast()
     }
 
-    /// The file's queue, as long as it owns one.
+    /// Returns the index of the file's queue, as long as the file owns one.
     #[inline(always)]
     fn queue_index(&self) -> usize {
         // SAFETY: There by the type invariants; changed under the consumer lock only. It shares a
-        // union with `ifindex`, which is used as long as the file has no device: that a device was
-        // seen is no more than a control dependency, it is the lock that orders the two. Litmus
-        // test: `attach-index`.
+        // union with `ifindex`, which is used as long as the file has no device. The check for a
+        // device is only a control dependency; the lock orders the two. Litmus test:
+        // `attach-index`.
         usize::from(unsafe {
             access::read(addr_of!(
                 (*self.tfile.as_ptr()).__bindgen_anon_1.queue_index
@@ -278,7 +278,7 @@ impl<'a> TunDevice<'a> {
         Some(unsafe { NetDevice::from_raw(dev, self.rcu) })
     }
 
-    /// Whether packets wait in the qdisc of the file's queue.
+    /// Returns whether packets wait in the qdisc of the file's queue.
     fn has_backlog(&self) -> bool {
         if !consume::Device::owns_queue(self) {
             return false;
@@ -299,7 +299,7 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     #[inline(always)]
     fn has_backpressure(&self) -> bool {
-        // SAFETY: There by the type invariants; an `int` that tun changes as a whole.
+        // SAFETY: There by the type invariants; tun writes this `int` with one store.
         let flags = unsafe { access::read_once(addr_of!((*self.tun.as_ptr()).flags)) };
         flags & bindings::IFF_BACKPRESSURE != 0
     }
@@ -315,7 +315,7 @@ impl<'a> consume::Device for TunDevice<'a> {
         let tfiles = unsafe { addr_of!((*self.tun.as_ptr()).tfiles) };
         let index = self.queue_index();
         index < file::array_len(tfiles)
-            // SAFETY: In bounds. The slot is compared, never followed: `rcu_access_pointer()`.
+            // SAFETY: In bounds. The slot is compared, never dereferenced, as by `rcu_access_pointer()`.
             && unsafe { access::read_once(tfiles.cast::<*mut private::tun_file>().add(index)) }
                 == self.tfile.as_ptr()
     }
@@ -325,12 +325,12 @@ impl<'a> consume::Device for TunDevice<'a> {
         self.dev()?.tx_queue(self.queue_index())
     }
 
-    /// Uses tun's own `cons_cnt`, which its `read()` path shares.
+    /// Uses tun's own `cons_cnt`, which tun's `read()` path uses as well.
     ///
-    /// Tun counts entries consumed; this counts slots freed, from mark to mark, so that calls that
-    /// passed no mark need not look. Over time that is the same number; at any moment it is less than a
-    /// batch and the way between two marks off, but that `ptr_ring_unconsume()` frees slots which nobody
-    /// counts.
+    /// tun counts consumed entries. This counts freed slots, from checkpoint to checkpoint, so a call that
+    /// passed no checkpoint need not check the queue. Over time both numbers are equal. At any moment they
+    /// differ by less than a batch plus the distance between two checkpoints, not counting the slots that
+    /// `ptr_ring_unconsume()` frees.
     #[inline(always)]
     fn add_freed(&self, slots: usize) -> usize {
         let freed = self.freed();
