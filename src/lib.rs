@@ -2,9 +2,9 @@
 
 //! Takes entries off the rings of tun and tap for vhost-net, and wakes the netdev queue above.
 //!
-//! The exports are here. A call goes down from this file to `tun` (which ring, device and queue) or `tap` (which
-//! ring), and from there to `consume` (the protocol, safe code), which reaches `ptr_ring` and `netdev_queue` through
-//! its traits.
+//! This file has the exports. A call goes down from this file to `tun` (finds ring, device and queue) or `tap` (finds
+//! the ring), and from there to `consume` (the protocol, safe code), which reaches `ptr_ring` and `netdev_queue`
+//! through its traits.
 
 mod access;
 mod backpressure;
@@ -16,6 +16,7 @@ mod file;
 mod hints;
 mod layout;
 mod netdev_queue;
+mod parameters;
 mod policy;
 mod ptr_ring;
 mod rtnl;
@@ -57,11 +58,6 @@ module! {
     },
 }
 
-/// How much of a ring has to be freed before its stopped queue is woken, in percent.
-fn wake_after() -> usize {
-    usize::from(module_parameters::wake_after.value())
-}
-
 #[pin_data]
 struct TuntapRing {
     #[pin]
@@ -72,14 +68,7 @@ struct TuntapRing {
 impl kernel::InPlaceModule for TuntapRing {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            if !(1..=100).contains(&wake_after()) {
-                pr_err!(
-                    "wake_after={}: not a percentage ({}); use 1 to 100\n",
-                    wake_after(),
-                    EINVAL.to_errno()
-                );
-                return Err(EINVAL);
-            }
+            parameters::check()?;
             for &(driver, note) in bindings::BUILT_FOR {
                 check_build(driver, note)?;
             }
@@ -105,7 +94,7 @@ fn check_build(driver: &CStr, note: &[u8]) -> Result {
             );
             Err(ENOEXEC)
         }
-        // kmod has misleading texts for most of these.
+        // kmod prints misleading texts for most of these.
         Err(e) => {
             pr_err!(
                 "{}: cannot read the build ID below /sys ({}); mount sysfs there\n",
@@ -117,7 +106,7 @@ fn check_build(driver: &CStr, note: &[u8]) -> Result {
     }
 }
 
-/// Takes up to `n` entries out of a ring into `array`.
+/// Takes up to `n` entries off the ring of a file into `array`.
 ///
 /// # Safety
 ///
@@ -131,7 +120,7 @@ unsafe fn consume_batched<'a, F: File<'a>>(
     let file = match file {
         Ok(file) => file,
         Err(e) => {
-            // A call for no entries only finds out whose the file is.
+            // A call for no entries only checks the file.
             if n > 0 {
                 stats::count_rejected();
             }
@@ -147,12 +136,12 @@ unsafe fn consume_batched<'a, F: File<'a>>(
     let outcome = file.consume_batched(out);
     stats::count(&outcome);
     file.trace(requested, &outcome);
-    // No more than `n`.
+    // At most `n`, so it fits.
     outcome.taken as c_int
 }
 
-/// Checks that an exported function has the type of its prototype in the C header, and gives it
-/// its C name.
+/// Exports a function under its C name, and checks that it has the type of its prototype in the C
+/// header.
 macro_rules! export {
     ($(#[$attribute:meta])* fn $name:ident $signature:tt -> c_int $body:block) => {
         $(#[$attribute])*

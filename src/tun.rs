@@ -29,6 +29,7 @@ use crate::{
         NetDevice,
         NetdevQueue, //
     },
+    parameters,
     ptr_ring::{
         Locked,
         PtrRing, //
@@ -193,7 +194,7 @@ impl consume::Endpoint for TunFile<'_> {
         if hints::is_draining(self.tfile.as_ptr()) {
             100
         } else {
-            crate::wake_after()
+            parameters::wake_after()
         }
     }
 
