@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single accesses to memory that C shares with us.
+//! Single accesses to memory that C code accesses as well.
 //!
-//! `Atomic::from_ptr(place).load(Relaxed)` of the kernel crate is `READ_ONCE()` as well. A kernel that was built
-//! with gcc calls a C helper for it. These functions are one instruction each, and an entry takes two of them.
+//! `Atomic::from_ptr(place).load(Relaxed)` of the kernel crate is `READ_ONCE()` as well, but in a kernel built
+//! with gcc it calls a C helper. These functions are one instruction each, and an entry takes two of them.
 //!
-//! KCSAN sees data races by what the compiler puts before each access, and rustc does not. So in a
-//! kernel with KCSAN each access is announced here, by the same call; in any other it is the access
-//! and nothing else.
+//! KCSAN detects data races with a call that the C compiler inserts before each access, and rustc does
+//! not. So with `CONFIG_KCSAN` these functions announce each access to KCSAN; without it they are only the
+//! access.
 //!
 //! C header: [`include/linux/kcsan-checks.h`](srctree/include/linux/kcsan-checks.h)
 
 #[cfg(CONFIG_KCSAN)]
 use crate::bindings;
 
-/// Whether an access may meet others, as by `READ_ONCE()`, or a lock keeps it alone.
+/// Whether other CPUs may access the memory at the same time, as with `READ_ONCE()`, or a lock excludes that.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Marked {
     Yes,
     No,
 }
 
-/// Has KCSAN watch the memory for a moment, for what other CPUs do there.
+/// Announces an access to KCSAN, which watches the memory for a moment for accesses of other CPUs.
 #[inline(always)]
 fn announce<T>(_place: *const T, _write: bool, _marked: Marked) {
     #[cfg(CONFIG_KCSAN)]
@@ -36,7 +36,7 @@ fn announce<T>(_place: *const T, _write: bool, _marked: Marked) {
     }
 }
 
-/// Reads what others may write at the same time; as `READ_ONCE()`.
+/// Reads memory that other CPUs may write at the same time, as `READ_ONCE()` does.
 ///
 /// # Safety
 ///
@@ -49,7 +49,7 @@ pub(crate) unsafe fn read_once<T: Copy>(place: *const T) -> T {
     unsafe { place.read_volatile() }
 }
 
-/// Writes what others may read at the same time; as `WRITE_ONCE()`.
+/// Writes memory that other CPUs may read at the same time, as `WRITE_ONCE()` does.
 ///
 /// # Safety
 ///
@@ -65,8 +65,8 @@ pub(crate) unsafe fn write_once<T: Copy>(place: *mut T, value: T) {
 ///
 /// # Safety
 ///
-/// `place` must be readable and aligned, and a lock or the object's life must keep others from
-/// writing there.
+/// `place` must be readable and aligned, and a lock or the lifetime of the object must keep others
+/// from writing it.
 #[inline(always)]
 pub(crate) unsafe fn read<T: Copy>(place: *const T) -> T {
     announce(place, false, Marked::No);
@@ -78,7 +78,7 @@ pub(crate) unsafe fn read<T: Copy>(place: *const T) -> T {
 ///
 /// # Safety
 ///
-/// `place` must be writable and aligned, and a lock must keep others from it.
+/// `place` must be writable and aligned, and a lock must keep others from accessing it.
 #[inline(always)]
 pub(crate) unsafe fn write<T: Copy>(place: *mut T, value: T) {
     announce(place, true, Marked::No);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bottom halves, off for as long as a guard lives.
+//! A guard that keeps bottom halves off.
 //!
 //! C header: [`include/linux/bottom_half.h`](srctree/include/linux/bottom_half.h)
 
@@ -9,12 +9,12 @@ use kernel::types::NotThreadSafe;
 
 /// Evidence that bottom halves are off on this CPU.
 ///
-/// Dropping it turns them on again, if it is the last, and then runs those that are pending: no
-/// lock should be held by then.
+/// Dropping the last guard turns them on again and runs pending softirqs, so no lock should be held
+/// then.
 #[must_use = "bottom halves come on again when the guard is dropped"]
 pub(crate) struct Off(NotThreadSafe);
 
-/// Turns bottom halves off. Not to be called with interrupts off.
+/// Turns bottom halves off. Must not be called with interrupts off.
 pub(crate) fn off() -> Off {
     // SAFETY: May be called in process and softirq context.
     unsafe { bindings::tuntap_ring_helper_local_bh_disable() };

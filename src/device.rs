@@ -91,14 +91,14 @@ impl<'a> TunDevice<'a> {
 
     /// Returns the name.
     pub(crate) fn name(&self) -> &CStr {
-        // SAFETY: The device is there by the type invariants; the name ends with NUL, and is changed under RTNL.
+        // SAFETY: The device is valid by the type invariants; the name ends with NUL, and is changed under RTNL.
         unsafe { CStr::from_char_ptr(addr_of!((*self.dev.as_ptr()).name).cast()) }
     }
 
     /// Returns what `devices` in debugfs shows.
     pub(crate) fn describe(&self) -> bindings::tuntap_ring_device {
         let mut device = MaybeUninit::uninit();
-        // SAFETY: The device is there by the type invariants, and RTNL is held. All of it is written.
+        // SAFETY: The device is valid by the type invariants, and RTNL is held. All of it is written.
         unsafe {
             bindings::tuntap_ring_helper_describe(self.dev.as_ptr(), device.as_mut_ptr());
             device.assume_init()
@@ -107,7 +107,7 @@ impl<'a> TunDevice<'a> {
 
     /// Logs that a queue has been stopped for so many milliseconds.
     pub(crate) fn report_stall(&self, queue: usize, stopped: u32) {
-        // SAFETY: The device is there by the type invariants.
+        // SAFETY: The device is valid by the type invariants.
         unsafe {
             bindings::tuntap_ring_helper_report_stall(self.dev.as_ptr(), queue as u32, stopped);
         }
@@ -119,13 +119,13 @@ impl<'a> TunDevice<'a> {
     }
 
     fn flags(&self) -> u32 {
-        // SAFETY: The device is there by the type invariants; RTNL is held, so nothing else writes its flags.
+        // SAFETY: The device is valid by the type invariants; RTNL is held, so nothing else writes its flags.
         unsafe { access::read(addr_of!((*self.tun.as_ptr()).flags)) }
     }
 
     /// Writes the flags with one store, as tun does: senders read them without RTNL.
     fn set_flags(&self, flags: u32) {
-        // SAFETY: The device is there by the type invariants.
+        // SAFETY: The device is valid by the type invariants.
         unsafe { access::write_once(addr_of_mut!((*self.tun.as_ptr()).flags), flags) };
     }
 
@@ -153,7 +153,7 @@ impl<'a> TunDevice<'a> {
 
     /// Returns the file that has a queue.
     fn file(&self, index: usize) -> Option<NonNull<private::tun_file>> {
-        // SAFETY: The device is there by the type invariants; only the address of the array is taken.
+        // SAFETY: The device is valid by the type invariants; only the address of the array is taken.
         let files = unsafe { addr_of!((*self.tun.as_ptr()).tfiles) };
         if index >= file::array_len(files).min(self.queues()) {
             return None;
@@ -173,13 +173,13 @@ impl<'a> TunDevice<'a> {
 
     /// Returns the number of queues that a file has.
     pub(crate) fn queues(&self) -> usize {
-        // SAFETY: The device is there by the type invariants, and RTNL is held.
+        // SAFETY: The device is valid by the type invariants, and RTNL is held.
         unsafe { access::read(addr_of!((*self.tun.as_ptr()).numqueues)) as usize }
     }
 
     /// Returns `tx_queue_len`, the number of slots that each ring has by default.
     fn tx_queue_len(&self) -> usize {
-        // SAFETY: The device is there by the type invariants; changed under RTNL only.
+        // SAFETY: The device is valid by the type invariants; changed under RTNL only.
         unsafe { access::read(addr_of!((*self.dev.as_ptr()).tx_queue_len)) as usize }
     }
 
@@ -245,7 +245,7 @@ impl<'a> TunDevice<'a> {
                 self.exchange(tfile, Some(index), Slots::new(slots).ok_or(ENOMEM)?);
             }
         }
-        // SAFETY: The device is there by the type invariants. Of a list, as of each of its entries, the first word is
+        // SAFETY: The device is valid by the type invariants. Of a list, as of each of its entries, the first word is
         // the way to the next.
         let list = unsafe { addr_of!((*self.tun.as_ptr()).disabled) }.cast::<*const u8>();
         // SAFETY: The list is changed under RTNL only.
@@ -272,7 +272,7 @@ impl<'a> TunDevice<'a> {
         slots: Slots,
     ) -> bool {
         let rcu = rcu::read_lock();
-        // SAFETY: There by the type invariants.
+        // SAFETY: Valid by the type invariants.
         let dev = unsafe { NetDevice::from_raw(self.dev, &rcu) };
         let bottom_halves = bottom_halves::off();
         let ring = self.ring_of(tfile).lock();
@@ -305,7 +305,7 @@ impl<'a> TunDevice<'a> {
             return;
         };
         let rcu = rcu::read_lock();
-        // SAFETY: There by the type invariants.
+        // SAFETY: Valid by the type invariants.
         let dev = unsafe { NetDevice::from_raw(self.dev, &rcu) };
         let bottom_halves = bottom_halves::off();
         let ring = self.ring_of(tfile).lock();

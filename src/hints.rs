@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What consumers leave behind for the scans, which size the rings by it, and what the scans ask of consumers.
+//! Hints of consumers for the scans that size the rings, and requests of the scans to consumers.
 //!
-//! A table of fixed size, so that a consumer needs one load to see that it has nothing to leave. Files that share a
-//! place share what they leave: it may be taken for another's. What a scan asks for names the file.
+//! The table has a fixed size, so a consumer needs one load to see that it has no hint to leave. Files that share a
+//! place share their hints, so a scan may attribute a hint to the wrong file. A request names its file.
 
 use crate::access;
 use core::cell::UnsafeCell;
 
-/// How many places there are, a power of two.
+/// The number of places, a power of two.
 const PLACES: usize = 256;
 
 /// The hints of the files at one place, in a cache line of its own.
@@ -16,15 +16,17 @@ const PLACES: usize = 256;
 pub(crate) struct Hints {
     /// Whether the queue was woken since a call that found the ring empty.
     is_woken: UnsafeCell<bool>,
-    /// The address of the file whose ring is to be emptied before a wake, so that a shorter array has room for its
+    /// The address of the file whose ring must be empty before a wake, so that a shorter array has room for its
     /// entries; or 0.
     draining: UnsafeCell<usize>,
+    /// The number of wakes since the last scan.
     wakes: UnsafeCell<u32>,
+    /// How often the consumer was starved since the last scan.
     starved: UnsafeCell<u32>,
 }
 
-// SAFETY: All fields are read and written by volatile accesses of whole words. What several CPUs do at once may be lost:
-// these are hints.
+// SAFETY: All fields are read and written by volatile accesses of whole words. Of concurrent changes some may be lost,
+// which is harmless for hints.
 unsafe impl Sync for Hints {}
 
 static HINTS: [Hints; PLACES] = [const {
@@ -36,27 +38,27 @@ static HINTS: [Hints; PLACES] = [const {
     }
 }; PLACES];
 
-/// The hints of a file, by the address of its private data.
+/// Returns the hints of a file, by the address of its private data.
 #[inline(always)]
 pub(crate) fn of<T>(file: *const T) -> &'static Hints {
-    // The kernel has 2 KiB for each such structure.
+    // The kernel allocates 2 KiB for each such structure.
     let [hints, ..] = &HINTS;
     HINTS
         .get((file as usize >> 11) & (PLACES - 1))
         .unwrap_or(hints)
 }
 
-/// Whether the ring of a file is to be emptied before a wake.
+/// Returns whether the ring of a file must be empty before a wake.
 pub(crate) fn is_draining<T>(file: *const T) -> bool {
     read(&of(file).draining) == file as usize
 }
 
-/// From now on the ring of a file is to be emptied before a wake, until [`end_drains`].
+/// Requests that the ring of a file is emptied before a wake, until [`end_drains`].
 pub(crate) fn drain<T>(file: *const T) {
     write(&of(file).draining, file as usize);
 }
 
-/// Rings need not be emptied any more, those of files that are closed by now among them.
+/// Withdraws the requests of [`drain`] for all files, including closed ones.
 pub(crate) fn end_drains() {
     for hints in &HINTS {
         if read(&hints.draining) != 0 {
@@ -66,19 +68,20 @@ pub(crate) fn end_drains() {
 }
 
 impl Hints {
-    /// Whether the queue was woken since a call that found the ring empty.
+    /// Returns whether the queue was woken since a call that found the ring empty.
     #[inline(always)]
     pub(crate) fn is_woken(&self) -> bool {
         read(&self.is_woken)
     }
 
-    /// The queue was woken.
+    /// Records a wake of the queue.
     pub(crate) fn note_wake(&self) {
         write(&self.is_woken, true);
         write(&self.wakes, read(&self.wakes).wrapping_add(1));
     }
 
-    /// A call found the ring empty, for the first time since the wake; `starved`: while packets waited in the qdisc.
+    /// Records that a call found the ring empty, the first since the wake. It was `starved` if packets waited in the
+    /// qdisc.
     pub(crate) fn note_empty(&self, starved: bool) {
         write(&self.is_woken, false);
         if starved {
@@ -86,7 +89,7 @@ impl Hints {
         }
     }
 
-    /// Takes the numbers of wakes and of starvations since the last time.
+    /// Returns the numbers of wakes and of starvations since the last call, and resets them.
     pub(crate) fn take(&self) -> (u32, u32) {
         let numbers = (read(&self.wakes), read(&self.starved));
         write(&self.wakes, 0);

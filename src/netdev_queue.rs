@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct netdev_queue` and the part of `struct net_device` that leads to it.
+//! Access to a `struct netdev_queue`, through its `struct net_device`.
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
@@ -18,7 +18,7 @@ use core::{
 };
 use kernel::sync::rcu;
 
-/// A network device that is there for `'a`.
+/// A network device that is valid for `'a`.
 ///
 /// # Invariants
 ///
@@ -34,8 +34,8 @@ impl<'a> NetDevice<'a> {
     ///
     /// # Safety
     ///
-    /// `ptr` must have been reached in the critical section of `_rcu`, from an object that holds
-    /// the device at least until a grace period has passed.
+    /// `ptr` must have been reached in the critical section of `_rcu`, from an object that keeps the
+    /// device at least until a grace period has passed.
     #[inline(always)]
     pub(crate) unsafe fn from_raw(
         ptr: NonNull<bindings::net_device>,
@@ -48,10 +48,10 @@ impl<'a> NetDevice<'a> {
         }
     }
 
-    /// Whether the device is up, as `netif_running()` has it.
+    /// Returns whether the device is up, as `netif_running()` does.
     #[inline(always)]
     pub(crate) fn is_running(self) -> bool {
-        // SAFETY: The device is there by the type invariants. Bits of `state` are changed
+        // SAFETY: The device is valid by the type invariants. Bits of `state` are changed
         // atomically by others: one volatile read, as `test_bit()` does it.
         let state = unsafe { access::read_once(self.state()) };
         state & (1 << bindings::netdev_state_t___LINK_STATE_START) != 0
@@ -59,17 +59,17 @@ impl<'a> NetDevice<'a> {
 
     #[inline(always)]
     fn state(self) -> *const kernel::ffi::c_ulong {
-        // SAFETY: The device is there by the type invariants; only the address is taken.
+        // SAFETY: The device is valid by the type invariants; only the address is taken.
         unsafe { addr_of!((*self.ptr.as_ptr()).state) }
     }
 
-    /// The transmit queue of that index, `None` if the device has fewer queues.
+    /// Returns the transmit queue of that index, `None` if the device has fewer queues.
     ///
     /// `netdev_get_tx_queue()` does not check the bound.
     #[inline(always)]
     pub(crate) fn tx_queue(self, index: usize) -> Option<NetdevQueue<'a>> {
         let dev = self.ptr.as_ptr();
-        // SAFETY: The device is there by the type invariants; array and length of its queues are
+        // SAFETY: The device is valid by the type invariants; array and length of its queues are
         // set before it is registered and never changed after.
         let (queues, count) = unsafe {
             (
@@ -94,7 +94,7 @@ impl<'a> NetDevice<'a> {
 ///
 /// # Invariants
 ///
-/// The pointer is to a `struct netdev_queue` of a device that is there for `'a`.
+/// The pointer is to a `struct netdev_queue` of a device that is valid for `'a`.
 pub(crate) struct NetdevQueue<'a> {
     ptr: NonNull<bindings::netdev_queue>,
     _device: PhantomData<NetDevice<'a>>,
@@ -103,14 +103,14 @@ pub(crate) struct NetdevQueue<'a> {
 impl consume::Queue for NetdevQueue<'_> {
     #[inline(always)]
     fn is_stopped(&self) -> bool {
-        // SAFETY: The queue is there by the type invariants. Bits of `state` are changed
+        // SAFETY: The queue is valid by the type invariants. Bits of `state` are changed
         // atomically by others: one volatile read, as `test_bit()` does it.
         let state = unsafe { access::read_once(addr_of!((*self.ptr.as_ptr()).state)) };
         state & (1 << bindings::netdev_queue_state_t___QUEUE_STATE_DRV_XOFF) != 0
     }
 
     fn wake(&self) {
-        // SAFETY: The queue is there by the type invariants; may be called in any context.
+        // SAFETY: The queue is valid by the type invariants; may be called in any context.
         unsafe { bindings::netif_tx_wake_queue(self.ptr.as_ptr()) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct ptr_ring`, as the holder of its consumer lock sees it.
+//! Access to a `struct ptr_ring` for the holder of its consumer lock.
 //!
 //! C header: [`include/linux/ptr_ring.h`](srctree/include/linux/ptr_ring.h)
 
@@ -31,8 +31,8 @@ pub(crate) struct Slot(UnsafeCell<*mut c_void>);
 impl consume::Slot for Slot {
     #[inline(always)]
     fn read(&self) -> Option<NonNull<c_void>> {
-        // SAFETY: The slot lies in the ring's array, which is there while the consumer lock is
-        // held. The producer may write it meanwhile, with `WRITE_ONCE()`: a volatile read of a
+        // SAFETY: The slot lies in the ring's array, which stays while the consumer lock is held.
+        // The producer may write the slot meanwhile, with `WRITE_ONCE()`: a volatile read of a
         // pointer is one load, as `READ_ONCE()` is.
         NonNull::new(unsafe { access::read_once(self.0.get()) })
     }
@@ -44,12 +44,12 @@ impl consume::Slot for Slot {
     }
 }
 
-/// A `struct ptr_ring` that is there for `'a`.
+/// A `struct ptr_ring` that is valid for `'a`.
 ///
 /// # Invariants
 ///
 /// The pointer is to an initialised `struct ptr_ring` that outlives `'a`. Other CPUs may change it
-/// at any time, so there is never a reference to the whole of it.
+/// at any time, so no reference to the whole of it may exist.
 #[derive(Clone, Copy)]
 pub(crate) struct PtrRing<'a> {
     ptr: NonNull<bindings::ptr_ring>,
@@ -73,11 +73,11 @@ impl<'a> PtrRing<'a> {
 
     /// Takes the consumer lock.
     ///
-    /// Its acquire and release hand the consumer's indices from one consumer to the next, and make
-    /// size and array those of one ring. Litmus tests: `take-once`, `resize-take`.
+    /// Acquire and release pass the consumer's indices from one consumer to the next, and make size
+    /// and array belong together. Litmus tests: `take-once`, `resize-take`.
     #[inline(always)]
     pub(crate) fn lock(self) -> Locked<'a> {
-        // SAFETY: By the type invariants the lock inside the ring is initialised; `Locked` drops it.
+        // SAFETY: By the type invariants the lock inside the ring is initialised; `Locked` releases it.
         unsafe { bindings::tuntap_ring_helper_spin_lock(self.consumer_lock()) };
         // INVARIANT: Just taken.
         Locked {
@@ -88,13 +88,13 @@ impl<'a> PtrRing<'a> {
 
     #[inline(always)]
     fn consumer_lock(self) -> *mut bindings::spinlock_t {
-        // SAFETY: The ring is there by the type invariants; only the address is taken.
+        // SAFETY: The ring is valid by the type invariants; only the address is taken.
         unsafe { addr_of_mut!((*self.ptr.as_ptr()).consumer_lock) }
     }
 
     #[inline(always)]
     fn producer_lock(self) -> *mut bindings::spinlock_t {
-        // SAFETY: The ring is there by the type invariants; only the address is taken.
+        // SAFETY: The ring is valid by the type invariants; only the address is taken.
         unsafe { addr_of_mut!((*self.ptr.as_ptr()).producer_lock) }
     }
 }
@@ -146,7 +146,7 @@ impl consume::Ring for Locked<'_> {
     #[inline(always)]
     fn slots(&self) -> &[Slot] {
         let ring = self.ring.ptr.as_ptr();
-        // SAFETY: The ring is there by the type invariants of `PtrRing`; size and array only change
+        // SAFETY: The ring is valid by the type invariants of `PtrRing`; size and array only change
         // under both locks, and one of them is held.
         let (queue, size) = unsafe {
             (
@@ -156,8 +156,8 @@ impl consume::Ring for Locked<'_> {
         };
         // SAFETY: A ring of `size` slots has an array of that many pointers, which can't be replaced
         // while the consumer lock is held, and `size` is never negative. Without slots the pointer is
-        // `ZERO_SIZE_PTR`, which is aligned and not NULL. `Slot` is one pointer, and shared writes to it are allowed by its
-        // `UnsafeCell`.
+        // `ZERO_SIZE_PTR`, which is aligned and not NULL. `Slot` is one pointer, and its `UnsafeCell`
+        // allows shared writes.
         unsafe { slice::from_raw_parts(queue.cast(), to_usize(size)) }
     }
 
@@ -169,7 +169,7 @@ impl consume::Ring for Locked<'_> {
 
     #[inline(always)]
     fn head(&self) -> usize {
-        // SAFETY: The ring is there by the type invariants of `PtrRing`; the consumer's index.
+        // SAFETY: The ring is valid by the type invariants of `PtrRing`; the consumer's index.
         unsafe { self.index(addr_of!((*self.ring.ptr.as_ptr()).consumer_head)) }
     }
 
@@ -177,33 +177,33 @@ impl consume::Ring for Locked<'_> {
     fn set_head(&self, head: usize) {
         // A head is below the size, which is an `int`.
         let head = head as i32;
-        // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock is
-        // held. Volatile, as `WRITE_ONCE()` of `__ptr_ring_discard_one()`.
+        // SAFETY: The ring is valid by the type invariants of `PtrRing`, and the consumer lock is
+        // held. Volatile, as the `WRITE_ONCE()` in `__ptr_ring_discard_one()`.
         unsafe { access::write_once(addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_head), head) };
     }
 
     #[inline(always)]
     fn tail(&self) -> usize {
-        // SAFETY: The ring is there by the type invariants of `PtrRing`; the consumer's index.
+        // SAFETY: The ring is valid by the type invariants of `PtrRing`; the consumer's index.
         unsafe { self.index(addr_of!((*self.ring.ptr.as_ptr()).consumer_tail)) }
     }
 
     #[inline(always)]
     fn set_tail(&self, tail: usize) {
         let tail = tail as i32;
-        // SAFETY: The ring is there by the type invariants of `PtrRing`, and the consumer lock,
+        // SAFETY: The ring is valid by the type invariants of `PtrRing`, and the consumer lock,
         // under which alone the tail is used, is held.
         unsafe { access::write(addr_of_mut!((*self.ring.ptr.as_ptr()).consumer_tail), tail) };
     }
 
     #[inline(always)]
     fn release(self, taken: usize) {
-        // Not counted, so that it costs no more than a lock, its loads and an unlock.
+        // A call that took no entry is not counted: it costs a lock, its loads and an unlock.
         if taken == 0 {
             return;
         }
         let ring = ManuallyDrop::new(self).ring;
-        // SAFETY: Held, by the type invariants; and not dropped once more.
+        // SAFETY: Held, by the type invariants, and not released again by a drop.
         unsafe {
             bindings::tuntap_ring_helper_count_and_unlock(taken, ring.consumer_lock());
         }
@@ -211,14 +211,14 @@ impl consume::Ring for Locked<'_> {
 
     fn lock_producer(&self) -> LockedProducer<'_> {
         // SAFETY: By the type invariants of `PtrRing` the lock inside the ring is initialised;
-        // `LockedProducer` drops it.
+        // `LockedProducer` releases it.
         unsafe { bindings::tuntap_ring_helper_spin_lock(self.ring.producer_lock()) };
         // INVARIANT: Just taken.
         LockedProducer { ring: self }
     }
 }
 
-/// A ring of which both locks are held.
+/// A ring whose locks are both held.
 ///
 /// # Invariants
 ///
@@ -235,7 +235,7 @@ impl Drop for LockedProducer<'_> {
 }
 
 impl LockedProducer<'_> {
-    /// Returns the ring as C has it.
+    /// Returns the ring for C functions.
     #[allow(dead_code)] // the unit tests exchange no array
     pub(crate) fn as_raw(&self) -> *mut bindings::ptr_ring {
         self.ring.ring.ptr.as_ptr()
@@ -248,7 +248,7 @@ impl LockedProducer<'_> {
     }
 
     fn producer(&self) -> usize {
-        // SAFETY: The ring is there by the type invariants of `PtrRing`; the producer lock, under
+        // SAFETY: The ring is valid by the type invariants of `PtrRing`; the producer lock, under
         // which alone the producer's index is used, is held by the type invariants.
         to_usize(unsafe { access::read(addr_of!((*self.ring.ring.ptr.as_ptr()).producer)) })
     }
@@ -270,7 +270,7 @@ impl consume::Producer for LockedProducer<'_> {
         if self.entry(head).is_none() {
             return Some(0);
         }
-        // Of two indices that are the same, in a ring that is not dry, it is full.
+        // A ring that is not empty and whose indices are equal is full.
         Some(match self.producer().wrapping_sub(head) {
             0 => size,
             ahead if ahead < size => ahead,

@@ -1,30 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many slots a ring needs.
+//! Decides how many slots a ring needs.
 //!
-//! What waits in the ring, no qdisc can order or drop. So a ring should hold no more than keeps its consumer busy. The
-//! module scans the rings of devices whose flag it has set. A ring that stops its queue gets [`FLOOR`] slots, or as many as
-//! its consumer takes in [`WORTH`], or a quarter less at a time while its entries do not fit. It is doubled if its consumer
-//! was *starved*: found the ring empty while packets waited in the qdisc above. Later it is tried with a quarter less
-//! again, each time after a longer wait, as each attempt that fails costs throughput. This file is the whole decision, in
-//! safe code without kernel pointers. The module and the tests build it unchanged.
+//! A qdisc cannot reorder or drop packets that wait in the ring. So a ring should hold no more entries than keep its
+//! consumer busy. The module scans the rings of devices whose flag it has set. A ring that stops its queue gets
+//! [`FLOOR`] slots, or as many as its consumer takes in [`WORTH`], or a quarter less at a time while its entries do not
+//! fit. The ring is doubled if its consumer was *starved*: found the ring empty while packets waited in the qdisc
+//! above. Later the ring is shortened by a quarter again, each time after a longer wait, as each attempt that fails
+//! costs throughput. This file is the whole decision, in safe code without kernel pointers. The module and the tests
+//! build it unchanged.
 
 #![forbid(unsafe_code)]
 
-/// The least size: vhost takes so many entries at a time, and may hand them back.
+/// The least size: vhost takes so many entries at a time, and may unconsume them.
 pub(crate) const FLOOR: usize = 64;
 
-/// For how many milliseconds a ring should last at least: as long as CoDel lets packets wait.
+/// The least number of milliseconds for which the entries of a ring should last: as long as CoDel lets packets wait.
 pub(crate) const WORTH: u64 = 5;
 
-/// A consumer is starved if that happened after more than one in so many wakes.
+/// A ring is too short if its consumer was starved after more than one in so many wakes.
 const FEW: u32 = 16;
 
-/// Scans without starvation before the first attempt after one, and the most before any.
+/// The number of scans without starvation before the first attempt after a starvation.
 const FIRST_WAIT: u32 = 16;
+
+/// The most scans without starvation before an attempt.
 const MOST_WAIT: u32 = 256;
 
-/// After so many scans without a wake the ring gets its full size back: it may have another consumer now.
+/// The number of scans without a wake after which the ring gets its full size back: it may have another consumer now.
 const IDLE: u32 = 64;
 
 /// A ring, as a scan finds it.
@@ -32,26 +35,26 @@ const IDLE: u32 = 64;
 pub(crate) struct Seen {
     /// The number of slots.
     pub(crate) slots: usize,
-    /// The number that the device asks for, `tx_queue_len`.
+    /// The number that the device requests, `tx_queue_len`.
     pub(crate) most: usize,
     /// Milliseconds since the last scan.
     pub(crate) elapsed: u64,
     /// How often the consumer has woken the queue since then, each time after it has freed half of the ring.
     pub(crate) wakes: u32,
-    /// How often it was starved since then.
+    /// How often the consumer was starved since then.
     pub(crate) starved: u32,
 }
 
-/// What is known of the size that a ring needs.
+/// The state of the decision about one ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Size {
     /// The number of slots after the last scan.
     slots: usize,
-    /// The number before the last attempt to do with less, or 0.
+    /// The number before the last attempt with fewer slots, or 0.
     before: usize,
     /// Scans without starvation since the last change.
     calm: u32,
-    /// How many of them there are before the next attempt; 0 while the consumer was never starved.
+    /// The number of such scans before the next attempt; 0 while the consumer was never starved.
     wait: u32,
     /// Scans in a row without a wake.
     idle: u32,
@@ -65,7 +68,7 @@ impl Size {
     /// Decides on a ring: returns the number of slots to give it, `None` if it keeps its own.
     pub(crate) fn scan(&mut self, seen: Seen) -> Option<usize> {
         if seen.slots != self.slots {
-            // Changed from elsewhere, as by `tx_queue_len`.
+            // Changed elsewhere, such as by `tx_queue_len`.
             *self = Self {
                 slots: seen.slots,
                 ..Self::default()
@@ -80,7 +83,7 @@ impl Size {
         if seen.starved.saturating_mul(FEW) > seen.wakes.max(1) {
             self.calm = 0;
             self.wait = (self.wait * 2).clamp(FIRST_WAIT, MOST_WAIT);
-            // Not beyond a size that was enough before.
+            // Not more than a size that was enough before.
             return Some(if self.before == 0 {
                 seen.slots * 2
             } else {
@@ -104,7 +107,7 @@ impl Size {
             self.pause = 0;
         }
         let least = self.least;
-        // More than by chance.
+        // More than random variation.
         if least > seen.slots * 3 / 2 {
             return Some(least);
         }
@@ -118,7 +121,8 @@ impl Size {
         Some(slots.min(seen.slots))
     }
 
-    /// The ring got the number of slots that [`Self::scan`] has returned. It may not: its entries have to fit.
+    /// Records that the ring got the number of slots that [`Self::scan`] has returned. It does not get them while its
+    /// entries do not fit.
     pub(crate) fn resized(&mut self, slots: usize) {
         self.before = if slots < self.slots { self.slots } else { 0 };
         if self.idle == IDLE {
@@ -131,8 +135,8 @@ impl Size {
     }
 }
 
-/// Whether a ring with so many entries may get an array of `slots` slots: each entry has a place, and so has the next
-/// one, unless the queue is stopped, so that none comes.
+/// Returns whether a ring with so many entries may get an array of `slots` slots. Each entry must have a slot, and so
+/// must the next entry, unless the queue is stopped and no entry comes.
 pub(crate) fn fits(entries: usize, slots: usize, is_stopped: bool) -> bool {
     entries < slots || (entries == slots && is_stopped)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Arrays for rings, to give a ring another size.
+//! Arrays of slots, to resize a ring.
 //!
 //! C header: [`include/linux/ptr_ring.h`](srctree/include/linux/ptr_ring.h)
 
@@ -36,20 +36,20 @@ impl Slots {
         Some(Self { slots, count })
     }
 
-    /// The number of slots.
+    /// Returns the number of slots.
     pub(crate) fn count(&self) -> usize {
         // Never negative.
         self.count as u32 as usize
     }
 
-    /// Gives the array to a ring, as `ptr_ring_resize()` does, and returns the ring's old one. Entries for which it has no
-    /// slot are leaked.
+    /// Exchanges the array of a ring for this one, as `ptr_ring_resize()` does, and returns the ring's old array.
+    /// Leaks entries for which this array has no slot.
     pub(crate) fn exchange(self, producer: &LockedProducer<'_>) -> Self {
         // A size is an `int`.
         let count = producer.size() as i32;
         let new = ManuallyDrop::new(self);
-        // SAFETY: The ring is there by the type invariants of `LockedProducer`, both locks are held, and the ring takes an
-        // array that was allocated for one.
+        // SAFETY: The ring is valid by the type invariants of `LockedProducer`, both locks are held, and the array was
+        // allocated for a ring.
         let old = unsafe {
             bindings::tuntap_ring_helper_swap_slots(
                 producer.as_raw(),
@@ -59,7 +59,7 @@ impl Slots {
         };
         // SAFETY: A ring always has an array, which may be `ZERO_SIZE_PTR`.
         let slots = unsafe { NonNull::new_unchecked(old) };
-        // INVARIANT: The ring's until just now.
+        // INVARIANT: The array belonged to the ring until now.
         Self { slots, count }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When a device loses the flag because its consumer does not read, and when it gets the flag back.
+//! Decides when a device loses the flag because its consumer does not read, and when it gets the flag back.
 //!
 //! A queue that is stopped blocks its senders until the consumer has freed slots. So a consumer that stops reading
 //! would block them for good. The module scans the devices whose flag it has set. If a queue has been stopped for too
@@ -15,44 +15,44 @@
 /// The ring below a queue, as a scan finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ring {
-    /// Where the next entry is taken from.
+    /// The index of the next entry to take.
     pub(crate) head: usize,
     /// The number of slots.
     pub(crate) slots: usize,
-    /// Whether there is no entry.
+    /// Whether the ring is empty.
     pub(crate) is_empty: bool,
 }
 
 /// A device, as a scan finds it.
 pub(crate) trait Device {
-    /// The queue that has been stopped for longest, and for how long, if one is stopped.
+    /// Returns the queue that has been stopped for longest, and for how long; `None` if no queue is stopped.
     fn longest_stopped(&self) -> Option<(usize, u32)>;
 
-    /// The ring below a queue, `None` if no file has that queue.
+    /// Returns the ring below a queue, `None` if no file has that queue.
     fn ring(&self, queue: usize) -> Option<Ring>;
 }
 
 /// What to do with the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Leaves it.
+    /// Leaves the flag.
     Keep,
-    /// Clears it and wakes the queues. The queue of that index has been stopped for so long.
+    /// Clears the flag and wakes the queues. The queue of that index has been stopped for so long.
     Release { queue: usize, stopped: u32 },
-    /// Sets it again.
+    /// Sets the flag again.
     Restore,
 }
 
-/// The most stalls in a row that count.
+/// The most stalls in a row that are counted.
 const MOST_STALLS: u32 = 7;
 
 /// A consumer that takes so many entries within the time-out is slow, and not stalled.
 const ENOUGH: usize = 32;
 
-/// How many scans there are within the time-out.
+/// The number of scans within the time-out.
 const SCANS: u32 = 4;
 
-/// A queue that is stopped, and what its consumer does.
+/// A stopped queue, and the progress of its consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Watched {
     queue: usize,
@@ -60,36 +60,37 @@ struct Watched {
     since: u64,
     /// The consumer's head at the last scan.
     head: usize,
-    /// The number of slots then.
+    /// The number of slots at the last scan.
     slots: usize,
-    /// Entries taken since, at least.
+    /// The least number of entries taken since then.
     taken: usize,
 }
 
 /// A device that has lost the flag for a stalled queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Released {
-    /// When.
+    /// When the device lost the flag.
     since: u64,
     /// The queue.
     queue: usize,
     /// The consumer's head at the last scan.
     head: usize,
-    /// The number of slots then.
+    /// The number of slots at the last scan.
     slots: usize,
-    /// Entries taken since, at least.
+    /// The least number of entries taken since then.
     taken: usize,
     /// Whether the consumer has shown that it reads.
     reads: bool,
 }
 
 impl Released {
-    /// Follows the consumer. It reads once it has taken a ring-full or emptied the ring: a single packet proves nothing.
+    /// Follows the consumer. It reads if it has taken a ring-full or emptied the ring; a single packet does not prove
+    /// that.
     ///
-    /// Of a consumer that takes more than a ring-full between two scans only the rest counts, so that it may take a few
-    /// scans more to see that it reads.
+    /// If a consumer takes more than a ring-full between two scans, only the remainder counts, so a few more scans may
+    /// pass until it is seen to read.
     fn follow(&mut self, ring: Option<Ring>) {
-        // Nothing is behind the queue, so nothing blocks.
+        // No file has the queue, so no sender is blocked.
         let Some(ring) = ring else {
             self.reads = true;
             return;
@@ -105,14 +106,14 @@ impl Released {
     }
 }
 
-/// What is known of the stalls of a device.
+/// The stalls of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Stall {
     released: Option<Released>,
     watched: Option<Watched>,
     /// Stalls in a row.
     stalls: u32,
-    /// When the flag was set again after the last one.
+    /// When the flag was set again after the last stall.
     restored: u64,
 }
 
@@ -124,9 +125,9 @@ impl Stall {
 
     /// Decides on a device at the time `now`. Without a `timeout` no device is released.
     ///
-    /// After each stall in a row the device stays released for longer: nothing, one time-out, three, seven, up to 63 of
-    /// them. So a consumer that reads a ring-full now and then cannot hold its senders for more than a small part of
-    /// the time. As many time-outs without a stall end the row.
+    /// After each stall in a row the device stays released for longer: 0 time-outs, 1, 3, 7, up to 63. So a consumer
+    /// that reads a ring-full now and then cannot block its senders for more than a small part of the time. 63
+    /// time-outs without a stall end the row.
     pub(crate) fn scan(&mut self, now: u64, timeout: u32, device: &impl Device) -> Change {
         let penalty = |stalls: u32| u64::from(timeout) * ((1 << (stalls - 1)) - 1);
         let Some(released) = &mut self.released else {
@@ -166,8 +167,8 @@ impl Stall {
         Change::Restore
     }
 
-    /// Follows the consumer of a queue that was stopped at a time. Returns when that was, or when the consumer had last
-    /// taken enough.
+    /// Follows the consumer of a queue that was stopped at a time. Returns that time, or the time when the consumer had
+    /// last taken enough.
     fn watch(&mut self, now: u64, queue: usize, stopped_at: u64, ring: Ring) -> u64 {
         let watched = self
             .watched
@@ -191,7 +192,7 @@ impl Stall {
     }
 }
 
-/// Returns the time between two scans, `None` if none are needed.
+/// Returns the time between two scans, `None` if no scans are needed.
 pub(crate) fn interval(timeout: u32) -> Option<u32> {
     (timeout != 0).then_some((timeout / SCANS).max(1))
 }

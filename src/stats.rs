@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can be seen from outside: counters, as files in debugfs under `tuntap_ring/`.
+//! Counters, shown in files in debugfs under `tuntap_ring/`.
 
 use crate::{
     backpressure, bindings,
@@ -25,20 +25,20 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Counter(bindings::tuntap_ring_counter);
 
-/// What a file shows.
+/// The content of a file.
 #[derive(Clone, Copy)]
 pub(crate) enum File {
     /// One counter.
     Counter(Counter),
     /// Calls of either export that took entries.
     Calls,
-    /// The same by how many entries they took: a line for each power of two, and the calls that took
-    /// that many at least, and fewer than the next line says.
+    /// The same calls by the number of entries that they took. A line has a power of two and the number of
+    /// calls that took at least so many entries, and fewer than the power of two of the next line.
     Batches,
     /// Devices of tun, in all network namespaces: see [`backpressure::describe`].
     Devices,
-    /// Queues of tun devices that are stopped just now, in the network namespace of the reader: a line
-    /// for each, with the device and the number of the queue.
+    /// Queues of tun devices that are stopped at the moment, in the network namespace of the reader: a
+    /// line per queue, with its device and its index.
     Stopped,
 }
 
@@ -56,23 +56,23 @@ const FILES: [(&CStr, File); 10] = [
     (c"stopped", File::Stopped),
 ];
 
-/// Entries handed out.
+/// Entries taken.
 const ENTRIES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_ENTRIES);
 /// Queues woken.
 const WAKES: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_WAKES);
-/// Wakes that were due and not given, see [`Wake::Suppressed`].
+/// Suppressed wakes, see [`Wake::Suppressed`].
 const SUPPRESSED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_SUPPRESSED);
 /// Calls for entries whose file was rejected.
 const REJECTED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_REJECTED);
 /// Devices that lost the flag for a stalled queue, each time.
 const RELEASED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_RELEASED);
-/// Rings that got another size for what their consumer takes, each time.
+/// Rings that got the size that their consumer needs, each time.
 const RESIZED: Counter = Counter(bindings::tuntap_ring_counter_TUNTAP_RING_RESIZED);
 
 impl Counter {
     #[inline(always)]
     fn add_one(self) {
-        // SAFETY: The counter is one of the C enumeration; process context, by those who call.
+        // SAFETY: The counter is one of the C enumeration; the callers run in process context.
         unsafe { bindings::tuntap_ring_helper_count(self.0) };
     }
 
@@ -82,7 +82,7 @@ impl Counter {
     }
 }
 
-/// Counters of calls: of those that took one entry, two or three, four to seven, and so on.
+/// Returns the counters of calls that took one entry, two or three, four to seven, and so on.
 fn batches() -> impl Iterator<Item = Counter> {
     (bindings::tuntap_ring_counter_TUNTAP_RING_BATCHES
         ..=bindings::tuntap_ring_counter_TUNTAP_RING_LAST_BATCH)
@@ -114,9 +114,9 @@ impl fmt::Debug for File {
                     result: Ok(()),
                 };
                 let data: *mut Lines<'_, '_> = &mut writer;
-                // SAFETY: Process context, by those who read files; `write_stopped` gets what it wants.
+                // SAFETY: Files are read in process context; `write_stopped` gets a `Lines`.
                 unsafe {
-                    bindings::tuntap_ring_helper_tell_stopped(Some(write_stopped), data.cast())
+                    bindings::tuntap_ring_helper_list_stopped(Some(write_stopped), data.cast())
                 };
                 writer.result
             }
@@ -124,7 +124,7 @@ impl fmt::Debug for File {
     }
 }
 
-/// Where queues are written to.
+/// The output of the file `stopped`.
 struct Lines<'a, 'b> {
     f: &'a mut fmt::Formatter<'b>,
     is_first: bool,
@@ -135,7 +135,7 @@ struct Lines<'a, 'b> {
 ///
 /// # Safety
 ///
-/// `device` must be a C string, and `lines` a [`Lines`] that nobody else uses.
+/// `device` must be a C string, and `lines` a [`Lines`] without another user.
 unsafe extern "C" fn write_stopped(device: *const c_char, queue: c_uint, lines: *mut c_void) {
     // SAFETY: By the safety contract.
     let (device, lines) = unsafe {
@@ -151,8 +151,8 @@ unsafe extern "C" fn write_stopped(device: *const c_char, queue: c_uint, lines: 
     }
 }
 
-/// Accounts for the wake of one call. Context: process. Calls and entries are counted where the
-/// consumer lock is dropped.
+/// Counts the wake of a call. Calls and entries are counted where the consumer lock is released. Context:
+/// process.
 #[inline(always)]
 pub(crate) fn count(outcome: &Outcome) {
     match outcome.wake {
@@ -180,10 +180,10 @@ pub(crate) fn count_resized() {
     RESIZED.add_one();
 }
 
-/// The files in debugfs, there for as long as the value lives.
+/// The files in debugfs, which exist as long as the value lives.
 pub(crate) type Files = Scope<[File; FILES.len()]>;
 
-/// Makes the files. Without debugfs there are none, and that is no error.
+/// Creates the files. Without debugfs there are none, which is not an error.
 pub(crate) fn files() -> impl PinInit<Files> {
     Scope::dir(FILES.map(|(_, file)| file), c"tuntap_ring", |files, dir| {
         for (file, (name, _)) in files.iter().zip(FILES) {

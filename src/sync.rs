@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The barrier of the protocol, by the name that the kernel has for it.
+//! The barrier of the protocol, under its name in the kernel.
 //!
-//! `consume.rs` uses no other; the model checkers replace this module with their own.
+//! `consume.rs` uses no other barrier; the model checkers replace this module with their own.
 
 #[cfg(CONFIG_KCSAN)]
 use crate::bindings;
@@ -13,15 +13,15 @@ use kernel::sync::barrier::{
 };
 
 // The barrier of the kernel crate is a call out of line, unless the kernel inlines its helpers into Rust
-// (CONFIG_RUST_INLINE_HELPERS, clang only). So where this module runs it is written as the C headers
-// have it. KCSAN has to see it; there it is C's.
+// (CONFIG_RUST_INLINE_HELPERS, clang only). So x86-64 has the instruction of the C headers here. With
+// CONFIG_KCSAN the barrier is C's, which KCSAN instruments.
 
-/// A full barrier between CPUs.
+/// Executes a full barrier between CPUs.
 #[inline(always)]
 pub(crate) fn smp_mb() {
     #[cfg(all(target_arch = "x86_64", not(CONFIG_KCSAN)))]
-    // SAFETY: Adds nothing to a word below the stack pointer, as `__smp_mb()` does; what a locked
-    // instruction orders is all memory, and that is what the block may be taken to touch.
+    // SAFETY: Adds 0 to a word below the stack pointer, as `__smp_mb()` does. A locked instruction
+    // orders all memory accesses, and the compiler assumes that the block accesses all memory.
     unsafe {
         core::arch::asm!("lock addl $0, -4(%rsp)", options(att_syntax))
     };

@@ -2,9 +2,9 @@
 
 //! The trace points `tuntap_ring:consume_batched` and `tuntap_ring:wake`.
 //!
-//! Switched off, each is a NOP that the kernel makes a jump when somebody switches it on. That is what
-//! `declare_trace!` of the kernel crate does; it goes by the kernel's own bindings, so it can't be used
-//! for events that are not the kernel's.
+//! A trace point that is off is a NOP, which the kernel replaces with a jump when it is switched on. This
+//! file does what `declare_trace!` of the kernel crate does. That macro uses the kernel crate's bindings, so
+//! it cannot be used for the events of a module.
 
 use crate::{
     bindings,
@@ -20,16 +20,16 @@ use core::ptr;
 #[cfg(CONFIG_TRACEPOINTS)]
 use kernel::jump_label::static_branch_unlikely;
 
-/// What events say of the queue above a ring.
+/// The names that an event has for the queue above a ring.
 pub(crate) trait Named {
-    /// The device, which is there as long as the value is.
+    /// Returns the device, which is valid as long as the value lives.
     fn net_device(&self) -> *mut bindings::net_device;
 
-    /// Which of its queues the file has, or had.
+    /// Returns the index of the queue that the file has, or had.
     fn queue_index(&self) -> usize;
 }
 
-/// Whether anybody listens.
+/// Checks whether a trace point is on.
 #[cfg(CONFIG_TRACEPOINTS)]
 macro_rules! is_on {
     ($tracepoint:ident) => {
@@ -38,13 +38,13 @@ macro_rules! is_on {
     };
 }
 
-/// A number for an event, -1 where it does not fit.
+/// Converts a number for an event, to -1 if it does not fit.
 #[cfg(CONFIG_TRACEPOINTS)]
 fn number(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(-1)
 }
 
-/// One call was made, and no lock is held any more.
+/// Traces a call, after all locks have been released.
 #[inline(always)]
 pub(crate) fn consume_batched<E: Endpoint>(_endpoint: E, _requested: usize, _outcome: &Outcome)
 where
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// The same, of a file whose device is not looked at.
+/// Traces a call for a file whose device is not checked.
 #[cfg(CONFIG_TAP)]
 #[inline(always)]
 pub(crate) fn consume_batched_without_device(_requested: usize, _outcome: &Outcome) {
@@ -73,7 +73,8 @@ pub(crate) fn consume_batched_without_device(_requested: usize, _outcome: &Outco
     }
 }
 
-/// Names the device and the queue of a file, which the consumer lock protects.
+/// Emits the event `consume_batched` with the device and the queue of the file, which the consumer lock
+/// protects.
 #[cfg(CONFIG_TRACEPOINTS)]
 #[cold]
 #[inline(never)]
@@ -83,7 +84,7 @@ where
 {
     let ring = endpoint.lock();
     let is_named = endpoint.with_device(&ring, |device| {
-        // SAFETY: The device is there while it is borrowed.
+        // SAFETY: The device is valid while it is borrowed.
         unsafe { emit(device.net_device(), number(device.queue_index()), counts) };
         true
     });
@@ -97,17 +98,17 @@ where
 ///
 /// # Safety
 ///
-/// `dev` must be NULL or a device that is there.
+/// `dev` must be NULL or a valid device.
 #[cfg(CONFIG_TRACEPOINTS)]
 #[cold]
 unsafe fn emit(dev: *const bindings::net_device, queue: i32, counts: [usize; 3]) {
-    // They come from an `int`.
+    // None exceeds an `int`, the type of the requested number.
     let [requested, taken, freed] = counts.map(|count| count as u32);
     // SAFETY: By the safety contract.
     unsafe { bindings::rust_do_trace_consume_batched(dev, queue, requested, taken, freed) };
 }
 
-/// A queue was woken just now, and both locks of its ring are held.
+/// Traces a wake, right after it and under both locks of the ring.
 #[inline(always)]
 pub(crate) fn wake<D: Device + Named>(_device: &D, _producer: &impl Producer) {
     #[cfg(CONFIG_TRACEPOINTS)]
@@ -115,7 +116,7 @@ pub(crate) fn wake<D: Device + Named>(_device: &D, _producer: &impl Producer) {
         let (dev, queue) = (_device.net_device(), number(_device.queue_index()));
         let consumed = number(_device.add_freed(0));
         let fill = _producer.entries().map_or(-1, number);
-        // SAFETY: The device is there as long as it is borrowed.
+        // SAFETY: The device is valid as long as it is borrowed.
         unsafe { bindings::rust_do_trace_wake(dev, queue, consumed, fill) };
     }
 }

@@ -251,14 +251,14 @@ pub(crate) struct TunDevice<'a> {
 impl Named for TunDevice<'_> {
     #[inline(always)]
     fn net_device(&self) -> *mut bindings::net_device {
-        // SAFETY: There by the type invariants; `dev` is never changed.
+        // SAFETY: Valid by the type invariants; `dev` is never changed.
         unsafe { access::read(addr_of!((*self.tun.as_ptr()).dev)) }.cast()
     }
 
     /// Returns the index of the file's queue, as long as the file owns one.
     #[inline(always)]
     fn queue_index(&self) -> usize {
-        // SAFETY: There by the type invariants; changed under the consumer lock only. It shares a
+        // SAFETY: Valid by the type invariants; changed under the consumer lock only. It shares a
         // union with `ifindex`, which is used as long as the file has no device. The check for a
         // device is only a control dependency; the lock orders the two. Litmus test:
         // `attach-index`.
@@ -284,13 +284,13 @@ impl<'a> TunDevice<'a> {
         if !consume::Device::owns_queue(self) {
             return false;
         }
-        // SAFETY: The device is there by the type invariants, and has the queue that its file owns.
+        // SAFETY: The device is valid by the type invariants, and has the queue that its file owns.
         unsafe { bindings::tuntap_ring_helper_has_backlog(self.net_device(), self.queue_index()) }
     }
 
     #[inline(always)]
     fn freed(&self) -> *mut i32 {
-        // SAFETY: There by the type invariants; only the address is taken.
+        // SAFETY: Valid by the type invariants; only the address is taken.
         unsafe { addr_of_mut!((*self.tfile.as_ptr()).cons_cnt) }
     }
 }
@@ -300,7 +300,7 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     #[inline(always)]
     fn has_backpressure(&self) -> bool {
-        // SAFETY: There by the type invariants; tun writes this `int` with one store.
+        // SAFETY: Valid by the type invariants; tun writes this `int` with one store.
         let flags = unsafe { access::read_once(addr_of!((*self.tun.as_ptr()).flags)) };
         flags & bindings::IFF_BACKPRESSURE != 0
     }
@@ -312,7 +312,7 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     #[inline(always)]
     fn owns_queue(&self) -> bool {
-        // SAFETY: There by the type invariants; only the address of the array is taken.
+        // SAFETY: Valid by the type invariants; only the address of the array is taken.
         let tfiles = unsafe { addr_of!((*self.tun.as_ptr()).tfiles) };
         let index = self.queue_index();
         index < file::array_len(tfiles)
@@ -335,7 +335,7 @@ impl<'a> consume::Device for TunDevice<'a> {
     #[inline(always)]
     fn add_freed(&self, slots: usize) -> usize {
         let freed = self.freed();
-        // SAFETY: There by the type invariants, and under the consumer lock, which is held.
+        // SAFETY: Valid by the type invariants, and under the consumer lock, which is held.
         let count = unsafe { access::read(freed) };
         let count = count.saturating_add(i32::try_from(slots).unwrap_or(i32::MAX));
         // SAFETY: As above.
@@ -345,7 +345,7 @@ impl<'a> consume::Device for TunDevice<'a> {
 
     #[inline(always)]
     fn reset_freed(&self) {
-        // SAFETY: There by the type invariants, and under the consumer lock, which is held.
+        // SAFETY: Valid by the type invariants, and under the consumer lock, which is held.
         unsafe { access::write(self.freed(), 0) };
     }
 

@@ -108,7 +108,7 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter)
  * Calls FOUND for each queue of a tun device that is up, in the network namespace
  * of the current process, whose driver has stopped it just now.
  */
-void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data)
+void tuntap_ring_helper_list_stopped(tuntap_ring_found_t found, void *data)
 {
 	struct net_device *dev;
 	unsigned int i;

@@ -49,7 +49,7 @@ void tuntap_ring_helper_spin_lock(spinlock_t *lock);
 void tuntap_ring_helper_spin_unlock(spinlock_t *lock);
 void tuntap_ring_helper_count_and_unlock(unsigned long entries, spinlock_t *lock);
 u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter);
-void tuntap_ring_helper_tell_stopped(tuntap_ring_found_t found, void *data);
+void tuntap_ring_helper_list_stopped(tuntap_ring_found_t found, void *data);
 
 int tuntap_ring_helper_follow_devices(void);
 void tuntap_ring_helper_unfollow_devices(void);
