@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* How vhost_net takes batches off a ring by tuntap_ring. */
+/* Takes vhost_net's batches off a ring with tuntap_ring. */
 #ifndef _TUNTAP_RING_VHOST_CONSUMER_H
 #define _TUNTAP_RING_VHOST_CONSUMER_H
 
@@ -11,11 +11,11 @@
 #include "share.h"
 #include "vhost_build_id.h"
 
-/* The kernel's own vhost_net is the one that is loaded when its device is opened. */
+/* Without aliases, opening the device still loads the in-kernel vhost_net. */
 #undef MODULE_ALIAS
 #define MODULE_ALIAS(alias)
 
-/* Who takes batches off a virtqueue's ring. */
+/* The consumer of a virtqueue's ring. */
 enum vhost_net_consumer {
 	/* vhost_net itself, as without tuntap_ring. */
 	VHOST_NET_CONSUMER_KERNEL,
@@ -24,7 +24,7 @@ enum vhost_net_consumer {
 };
 
 /**
- * vhost_net_consumer_of() - find out who takes batches off a file's ring
+ * vhost_net_consumer_of() - determine the consumer of a file's ring
  * @file: the open file of a new backend
  *
  * Calls each export for no entries, which takes none and returns an error for a
@@ -45,15 +45,15 @@ static inline enum vhost_net_consumer vhost_net_consumer_of(struct file *file)
 
 /**
  * vhost_net_consume() - take a batch
- * @consumer: who takes it, not VHOST_NET_CONSUMER_KERNEL
+ * @consumer: the consumer, not VHOST_NET_CONSUMER_KERNEL
  * @file: the backend's file
  * @ring: its ring
  * @array: room for @n pointers
- * @n: the most to take
+ * @n: the most entries to take
  *
  * Context: vhost's worker.
  * Return: The number of entries taken; a negative errno if the file was
- *	rejected, and then nothing was taken.
+ *	rejected, and no entry was taken.
  */
 static inline int vhost_net_consume(enum vhost_net_consumer consumer,
 				    struct file *file, const struct ptr_ring *ring,

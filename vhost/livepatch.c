@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A live patch of the kernel's own vhost_net: it takes its batches off a ring by tuntap_ring from then on, and no
- * virtual machine has to be ended for that. Disabled, vhost_net is as it was.
+ * A live patch of the in-kernel vhost_net. The patched vhost_net takes its batches off a ring with tuntap_ring; virtual
+ * machines keep running. Disabling the patch restores vhost_net.
  *
- * One function is replaced: the only way from a virtqueue to the batch that it has taken.
+ * The patch replaces one function, the only way from a virtqueue to the batch that vhost_net has taken.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -26,7 +26,7 @@
 #include "vhost_net_build_id.h"
 #include "vhost_net_layouts.h"
 
-/* As many entries as vhost_net allocates room for. A test compares it with the kernel's source. */
+/* The number of entries that vhost_net allocates room for. A test compares it with the kernel's source. */
 #define VHOST_NET_BATCH 64
 
 /* Private to vhost_net. */
@@ -35,15 +35,15 @@ struct vhost_net_buf {
 	char bytes[SIZE_vhost_net_virtqueue_rxq];
 };
 
-/* A member of a private structure, at the place that it has in the BTF of the target's vhost_net. */
+/* A member of a private structure, at the offset from the BTF of the target's vhost_net. */
 #define member(pointer, structure, field, type)						\
 ({											\
 	static_assert(sizeof(type) == SIZE_##structure##_##field);			\
 	(type *)((char *)(pointer) + OFFSET_##structure##_##field);			\
 })
 
-/* As without tuntap_ring: for a file that it rejects. */
-static int consume_as_before(struct file *file, struct ptr_ring *ring, void **queue)
+/* Consumes as without tuntap_ring, for a file that tuntap_ring rejects. */
+static int consume_unpatched(struct file *file, struct ptr_ring *ring, void **queue)
 {
 	int taken;
 
@@ -63,10 +63,10 @@ static int consume(struct file *file, struct ptr_ring *ring, void **queue)
 		taken = tun_ring_consume_batched(file, queue, n);
 	else
 		taken = tap_ring_consume_batched(file, queue, n);
-	return likely(taken >= 0) ? taken : consume_as_before(file, ring, queue);
+	return likely(taken >= 0) ? taken : consume_unpatched(file, ring, queue);
 }
 
-/* The length of a packet. */
+/* Returns the length of a packet. */
 static int length_of(void *entry)
 {
 	if (tun_is_xdp_frame(entry))
@@ -74,7 +74,11 @@ static int length_of(void *entry)
 	return __skb_array_len_with_tag(entry);
 }
 
-/* Replaces the function of that name: the length of the next packet, 0 if there is none. In vhost's worker. */
+/*
+ * Replaces the function of that name: returns the length of the next packet, 0 if there is none.
+ *
+ * Context: vhost's worker.
+ */
 static int vhost_net_buf_peek(struct sock *sk, struct vhost_net_virtqueue *nvq)
 {
 	struct vhost_net_buf *rxq = member(nvq, vhost_net_virtqueue, rxq, struct vhost_net_buf);
@@ -113,11 +117,11 @@ static struct klp_patch patch = {
 	.objs = objects,
 };
 
-/* The vhost_net that is patched. It stays until this module goes, so no other can take its place. */
+/* The patched vhost_net. It stays loaded until this module is unloaded, so no other build can replace it. */
 static struct module *vhost_net;
 
-/* A file of its device is a way to it. */
-static int hold_vhost_net(void)
+/* Finds vhost_net through a file of its device, and takes a reference to it. */
+static int get_vhost_net(void)
 {
 	struct file *file = filp_open("/dev/vhost-net", O_RDWR, 0);
 
@@ -126,7 +130,7 @@ static int hold_vhost_net(void)
 		return -ENODEV;
 	}
 	vhost_net = file->f_op->owner;
-	/* NULL: built in. Another: /dev is not what it was taken for. */
+	/* NULL if vhost_net is built in; another module if /dev/vhost-net is another device. */
 	if (!vhost_net || strcmp(module_name(vhost_net), "vhost_net")) {
 		pr_err("/dev/vhost-net is not of the module vhost_net (%d)\n", -ENODEV);
 		filp_close(file, NULL);
@@ -153,7 +157,7 @@ static int check_vhost_net(void)
 
 static int __init livepatch_init(void)
 {
-	int err = hold_vhost_net();
+	int err = get_vhost_net();
 
 	if (err)
 		return err;
@@ -165,7 +169,7 @@ static int __init livepatch_init(void)
 	return err;
 }
 
-/* The patch is disabled, and its transition over: before, it holds this module. */
+/* The patch is disabled, and its transition is complete: until then it has a reference to this module. */
 static void __exit livepatch_exit(void)
 {
 	module_put(vhost_net);

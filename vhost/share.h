@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* How many entries vhost_net takes off a ring at once. */
+/* Limits the batches of vhost_net. */
 #ifndef _TUNTAP_RING_VHOST_SHARE_H
 #define _TUNTAP_RING_VHOST_SHARE_H
 
@@ -10,13 +10,14 @@
 /**
  * vhost_net_share() - limit a batch to half of the ring
  * @ring: the ring
- * @n: room for so many entries
+ * @n: the number of entries that there is room for
  *
- * Of a short ring not all entries are taken at once, so that the qdisc refills
- * one half while vhost_net delivers the other; but never less than half of @n.
+ * vhost_net does not take all entries of a short ring at once, so that the qdisc
+ * refills one half while vhost_net delivers the other. The limit is never less
+ * than half of @n.
  *
- * Context: vhost's worker. The size of the ring may change at any time: any of
- *	its values will do.
+ * Context: vhost's worker. The size of the ring may change at any time; any of
+ *	its values is good enough.
  * Return: The most entries to take.
  */
 static inline int vhost_net_share(const struct ptr_ring *ring, int n)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// What becomes of the kernel's drivers/vhost/net.c: batches are taken off the ring by tuntap_ring.
-// Each rule has a name and, below, the spot that is named where a kernel's source does not match.
+// Changes the kernel's drivers/vhost/net.c to take batches off the ring with tuntap_ring.
+// For each rule a script below names the spot if a kernel's source does not match.
 
 virtual patch
 
@@ -15,7 +15,7 @@ virtual patch
  struct vhost_net_virtqueue {
 	...
 	struct ptr_ring *rx_ring;
-+	/* Who takes batches off rx_ring; set together with it. */
++	/* The consumer of rx_ring; set together with it. */
 +	enum vhost_net_consumer consumer;
 	...
  };
@@ -37,7 +37,7 @@ identifier sk, nvq, file, rxq;
 +			rxq->tail = taken;
 +			return taken;
 +		}
-+		/* Rejected after all: as without tuntap_ring from here on. */
++		/* The file is rejected: continue as without tuntap_ring. */
 +		nvq->consumer = VHOST_NET_CONSUMER_KERNEL;
 +	}
 	spin_lock(&nvq->rx_ring->consumer_lock);

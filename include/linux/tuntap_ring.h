@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Consuming the rings of tun and tap, and waking the netdev queues above tun's.
+ * Consumers of the rings of tun and tap. The consumer of tun's rings wakes the
+ * netdev queues above them.
  *
- * Names and prototypes are those of the patch series "tun/tap & vhost-net:
+ * The names and prototypes come from the patch series "tun/tap & vhost-net:
  * netdev queue flow control to avoid ptr_ring tail drop" of 2025. The module
  * tuntap_ring implements them. A stub of an export that is not built returns
  * -EINVAL, as the stubs of tun_get_tx_ring() and tap_get_ptr_ring() do.
@@ -28,24 +29,24 @@ struct file;
  * Takes up to @n entries, but no more than a ring-full, under the consumer
  * lock of the ring. Their slots are freed at the points at which
  * ptr_ring_consume_batched() would free them. If the driver has stopped the
- * netdev queue (IFF_BACKPRESSURE) and enough slots came free, the queue is
- * woken. It is not woken while the device is down, or by a file that has lost
- * its device or its queue; and not while the ring is full, unless senders that
- * ignore the stop (XDP) have kept it full while four times as many slots as it
- * has were freed.
+ * netdev queue (IFF_BACKPRESSURE) and enough slots have been freed, the queue
+ * is woken. It is not woken while the device is down, or by a file that has
+ * lost its device or its queue. It is not woken while the ring is full either,
+ * unless senders that ignore the stop (XDP) have kept the ring full while four
+ * ring-fulls of slots were freed.
  *
- * Entries that carry TUN_XDP_FLAG come through unchanged. Each belongs to the
- * caller, who frees it by tun_ptr_free() or hands it back by
+ * Entries with TUN_XDP_FLAG are returned unchanged. The caller owns the entries,
+ * and must free each with tun_ptr_free() or return it with
  * ptr_ring_unconsume().
  *
  * Context: Process context with bottom halves and interrupts on. Takes the
  *	ring's consumer lock, and at times its producer lock inside it. Does not
  *	sleep.
- * Return: How many entries were taken; 0 if there were none, for @n <= 0, and
+ * Return: The number of entries taken; 0 if there were none, for @n <= 0, and
  *	for a file that has no ring yet. -EBADF if @file is NULL, -EINVAL if it
  *	is not a tun file, -EBADFD if it has no socket, -ENOEXEC if the running
  *	tun does not have the layout that the module was built for. On an error
- *	nothing was taken.
+ *	no entry was taken.
  */
 int tun_ring_consume_batched(struct file *file, void **array, int n);
 #else
@@ -82,17 +83,18 @@ static inline int tap_ring_consume_batched(struct file *file, void **array,
 
 #if IS_ENABLED(CONFIG_TUNTAP_RING)
 /**
- * tuntap_ring_check_build() - is a loaded module the one it should be
+ * tuntap_ring_check_build() - check the build ID of a loaded module
  * @name: the module's name
- * @note: the note that holds its build ID, as found in the module's file
- * @length: of @note, in bytes
+ * @note: the note that contains the expected build ID, from the module's file
+ * @length: the length of @note, in bytes
  *
- * Without CONFIG_MODVERSIONS nothing else tells a module whose private
- * structures one was built for from another of the same name.
+ * A module that uses the private structures of another module must run with the
+ * build that it was built for. Without CONFIG_MODVERSIONS the kernel does not
+ * distinguish two builds of a module.
  *
  * Context: Process context. May sleep.
- * Return: 0 if it is, -ENOEXEC if it is another, -ENOENT if no such module is
- *	loaded, or another error that kept us from finding out.
+ * Return: 0 if the build IDs are equal, -ENOEXEC if they differ, -ENOENT if no
+ *	such module is loaded, or the error that prevented the check.
  */
 int tuntap_ring_check_build(const char *name, const u8 *note, size_t length);
 #else
