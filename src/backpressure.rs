@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The parameter `backpressure=`: sets and clears `IFF_BACKPRESSURE` as `policy` decides.
+//! Sets and clears `IFF_BACKPRESSURE` as `policy` decides, for the parameter `backpressure=`.
 //!
 //! tun notifies after each write of the flags of a device that is up, and a device that is down notifies when it comes
-//! up. So the notifier sees a device again whenever a program has replaced its flags. The parameter `stall_timeout=` is
-//! here, too: scans take the flag away from devices whose consumer does not read, as `stall` decides. All of this
-//! happens under RTNL, as every other write of these flags.
+//! up. So the notifier sees a device again whenever a program has replaced its flags.
+//!
+//! For the parameter `stall_timeout=` scans clear the flag of devices whose consumer does not read, as `stall` decides.
+//! For the parameter `autosize=` scans resize the rings, as `size` decides. All of this happens under RTNL, as does
+//! every other write of these flags.
 
 use crate::{
     bindings,
@@ -43,7 +45,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// The life of the module.
+/// The stages of the module's life.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The patterns take effect when the notifier is registered.
@@ -57,7 +59,7 @@ enum Stage {
 /// A device whose flag the module has set.
 struct Flagged {
     dev: NonNull<bindings::net_device>,
-    /// Its stalls. While it is released it has no flag.
+    /// The stalls of the device. While it is released it has no flag.
     stall: Stall,
     /// The sizes of its rings, by queue.
     sizes: KVec<Size>,
@@ -87,22 +89,22 @@ impl Flagged {
     }
 }
 
-/// What the module knows of patterns and devices.
+/// The patterns, the other parameters, and the devices.
 ///
 /// # Invariants
 ///
 /// All devices of `flagged` are registered devices of tun, whose layout has been checked.
 struct State {
     stage: Stage,
-    /// The patterns, in the form of [`policy::patterns`].
+    /// The patterns, each ending with NUL, for [`policy::patterns`].
     patterns: KVec<u8>,
     /// The devices whose flag the module has set.
     flagged: KVec<Flagged>,
-    /// For how many milliseconds a queue may be stopped; 0: for any time.
+    /// The number of milliseconds for which a queue may be stopped; 0 for any time.
     stall_timeout: u32,
-    /// Whether rings get the sizes that they need.
+    /// Whether scans size the rings.
     autosize: bool,
-    /// When they got them last, in milliseconds.
+    /// The time of the last scan that sized rings, in milliseconds.
     sized: u64,
 }
 
@@ -125,7 +127,7 @@ const MOST_TIMEOUT: u32 = 3_600_000;
 const SIZE_INTERVAL: u32 = 50;
 
 impl State {
-    /// Sets or clears the flag of a device, if the policy says so.
+    /// Sets or clears the flag of a device, as the policy decides.
     ///
     /// Errors: [`ENOMEM`]; the device then stays as it is.
     fn apply(&mut self, device: &TunDevice<'_>) -> Result {
@@ -159,7 +161,7 @@ impl State {
                 device.set_backpressure();
             }
             Change::Clear => {
-                // First, so that the ring has room for what waits in the qdisc.
+                // First, so that the rings have room for the packets that wait in the qdiscs.
                 restore_rings(device);
                 device.clear_backpressure();
                 self.forget(device.as_raw());
@@ -172,15 +174,15 @@ impl State {
         Ok(())
     }
 
-    /// Looks for devices with a stalled queue, and for those whose consumer reads again. Returns the time to the next
-    /// scan in milliseconds, `None` if none is needed.
+    /// Releases devices with a stalled queue, restores devices whose consumer reads again, and sizes rings. Returns the
+    /// time to the next scan in milliseconds, `None` if no scan is needed.
     fn scan(&mut self, now: u64, rtnl: &Rtnl) -> Option<u32> {
         let elapsed = now.saturating_sub(self.sized);
         let sizes = self.autosize && elapsed >= SIZE_INTERVAL.into();
         if sizes {
             self.sized = now;
         }
-        // A scan that sizes rings asks again for what it still needs.
+        // A scan that sizes rings repeats the requests that it still needs.
         if sizes || !self.autosize || self.flagged.is_empty() {
             hints::end_drains();
         }
@@ -209,7 +211,7 @@ impl State {
         self.interval()
     }
 
-    /// The time between two scans in milliseconds, `None` if none are needed.
+    /// Returns the time between two scans in milliseconds, `None` if no scans are needed.
     fn interval(&self) -> Option<u32> {
         let for_stalls = stall::interval(self.stall_timeout);
         let for_sizes = self.autosize.then_some(SIZE_INTERVAL);
@@ -230,7 +232,7 @@ impl State {
     }
 }
 
-/// Gives all rings of a device their full sizes.
+/// Gives all rings of a device their full sizes, and logs a failure.
 fn restore_rings(device: &TunDevice<'_>) {
     if device.restore_rings().is_err() {
         pr_err!(
@@ -246,7 +248,7 @@ fn matches(pattern: &CStr, name: &CStr) -> bool {
     unsafe { bindings::glob_match(pattern.as_char_ptr(), name.as_char_ptr()) }
 }
 
-/// Keeps the flags of all devices as the patterns have it, for as long as the value lives.
+/// Evidence that the notifier is registered. Dropping it clears all flags that the module has set.
 pub(crate) struct Active(());
 
 /// Sets the flag of all devices that match, and registers the notifier for later ones.
@@ -257,7 +259,7 @@ pub(crate) struct Active(());
 pub(crate) fn start() -> Result<Active> {
     STATE.get(&mut Rtnl::lock()).0.stage = Stage::Live;
     let active = Active(());
-    // Calls the notifier for each device that is there, too.
+    // Also calls the notifier for each device that exists.
     // SAFETY: Called once, and `Active` undoes it.
     to_result(unsafe { bindings::tuntap_ring_helper_follow_devices() })?;
     Ok(active)
@@ -273,23 +275,24 @@ impl Drop for Active {
             while let Some(&Flagged { dev, .. }) = state.flagged.last() {
                 // SAFETY: By the type invariants of `State`.
                 if let Some(device) = unsafe { TunDevice::from_raw(dev, rtnl) } {
-                    // Nothing matches any more, so this needs no memory.
+                    // Without patterns no device matches, so this needs no memory.
                     let _ = state.apply(&device);
                 }
                 state.forget(dev);
             }
         }
-        // SAFETY: Registered in `start()`. If that failed, this fails, too, without effect.
+        // SAFETY: Registered in `start()`. If that failed, this fails as well, without effect.
         unsafe { bindings::tuntap_ring_helper_unfollow_devices() };
-        // SAFETY: RTNL is not held, which a scan takes, and in this stage nothing starts one.
+        // SAFETY: A scan takes RTNL, which is not held here. In this stage nothing starts a scan.
         unsafe { bindings::tuntap_ring_helper_stop_scans() };
     }
 }
 
 /// Stores the patterns of the parameter, and applies them to all devices of all network namespaces.
 ///
-/// Errors: [`EINVAL`] for a pattern that is empty or has white space or a slash in it, [`E2BIG`] for more text than a
-/// file below `/sys` shows, [`ENODEV`] while the module is being removed, [`ENOMEM`]: devices may be missing then.
+/// Errors: [`EINVAL`] for a pattern that is empty or contains white space or a slash, [`E2BIG`] for more text than a
+/// file below `/sys` shows, [`ENODEV`] while the module is being removed, [`ENOMEM`] if the patterns were not applied
+/// to all devices.
 fn set(text: &[u8]) -> Result {
     let list = policy::parse(text).ok_or(EINVAL)?;
     // A file ends with a newline, and a string with NUL.
@@ -342,7 +345,7 @@ fn each_device<'a, F: FnMut(TunDevice<'a>)>(rtnl: &'a Rtnl, visit: F) {
     }
 }
 
-/// Borrows a device that C has named; `None` if tun has another layout.
+/// Borrows a device for a call from C; returns `None` if the layout of tun does not match.
 ///
 /// # Safety
 ///
@@ -352,10 +355,10 @@ unsafe fn device<'a>(dev: *mut bindings::net_device, rtnl: &'a Rtnl) -> Option<T
     unsafe { TunDevice::from_raw(NonNull::new(dev)?, rtnl) }
 }
 
-/// Writes a line for each device of tun, in all network namespaces: the inode of the namespace, index and name of
-/// the device, who has set the flag (`policy`, `opener` or `none`; `released`: it is cleared for a stalled queue), the
-/// number of queues, how many of them are stopped, for how many milliseconds the one that has not sent for longest, and
-/// the number of slots of the smallest ring.
+/// Writes a line for each device of tun, in all network namespaces. A line has the inode of the namespace, the index
+/// and the name of the device, the owner of the flag (`policy`, `opener` or `none`; `released` if it is cleared for a
+/// stalled queue), the number of queues, the number of stopped queues, the longest time for which one of these has not
+/// sent, in milliseconds, and the number of slots of the smallest ring.
 ///
 /// Context: may sleep. Takes RTNL.
 pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -393,7 +396,7 @@ pub(crate) fn describe(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     result
 }
 
-/// Stores what was written to the parameter.
+/// Stores the parameter `backpressure=`.
 ///
 /// # Safety
 ///
@@ -408,7 +411,7 @@ unsafe extern "C" fn tuntap_ring_set_backpressure(text: *const c_char) -> c_int 
     }
 }
 
-/// Puts the parameter into `buffer`, and returns the length.
+/// Writes the parameter `backpressure=` to `buffer`, and returns its length.
 ///
 /// # Safety
 ///
@@ -419,7 +422,7 @@ unsafe extern "C" fn tuntap_ring_get_backpressure(buffer: *mut c_char) -> c_int 
     let buffer = unsafe { slice::from_raw_parts_mut(buffer.cast::<u8>(), PAGE_SIZE) };
     let mut rtnl = Rtnl::lock();
     let (state, _) = STATE.get(&mut rtnl);
-    // Its last NUL becomes the newline.
+    // The newline replaces the last NUL.
     let length = state.patterns.len().max(1);
     let Some(text) = buffer.get_mut(..length) else {
         return EINVAL.to_errno();
@@ -465,7 +468,7 @@ extern "C" fn tuntap_ring_get_stall_timeout() -> u32 {
     STATE.get(&mut Rtnl::lock()).0.stall_timeout
 }
 
-/// Stores the parameter `autosize=`. Switched off, it gives all rings their full sizes back.
+/// Stores the parameter `autosize=`, and gives all rings their full sizes back.
 ///
 /// Errors: [`ENODEV`] while the module is being removed.
 ///
@@ -500,7 +503,7 @@ extern "C" fn tuntap_ring_get_autosize() -> bool {
     STATE.get(&mut Rtnl::lock()).0.autosize
 }
 
-/// Scans all devices. Returns the milliseconds to the next scan, or 0 if none is needed.
+/// Scans all devices whose flag the module has set. Returns the milliseconds to the next scan, or 0 if none is needed.
 ///
 /// Context: may sleep. Takes RTNL.
 #[no_mangle]
@@ -510,7 +513,7 @@ extern "C" fn tuntap_ring_scan(now: u64) -> u32 {
     state.scan(now, rtnl).unwrap_or(0)
 }
 
-/// Frees the parameter, after the module has been unloaded, or has failed to load.
+/// Frees the patterns, after the module was unloaded or has failed to load.
 #[no_mangle]
 extern "C" fn tuntap_ring_free_backpressure() {
     STATE.get(&mut Rtnl::lock()).0.patterns = KVec::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A network device of tun, as the holder of RTNL sees it.
+//! Access to a network device of tun for the holder of RTNL.
 //!
 //! C sources: `drivers/net/tun.c`, whose structures are private to it (see `bindings`), and
 //! [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
@@ -55,7 +55,7 @@ use kernel::{
 /// # Invariants
 ///
 /// `dev` is a registered device of tun, and `tun` its private part. RTNL is held for `'a`, so the device stays, and
-/// nothing else changes its flags and its files.
+/// nothing else changes its flags or its files.
 pub(crate) struct TunDevice<'a> {
     dev: NonNull<bindings::net_device>,
     tun: NonNull<private::tun_struct>,
@@ -63,7 +63,7 @@ pub(crate) struct TunDevice<'a> {
 }
 
 impl<'a> TunDevice<'a> {
-    /// Borrows a device for as long as RTNL is held; `None` if tun has another layout than we have of it.
+    /// Borrows a device for as long as RTNL is held; returns `None` if the layout of tun does not match.
     ///
     /// # Safety
     ///
@@ -76,7 +76,7 @@ impl<'a> TunDevice<'a> {
             .as_ptr()
             .wrapping_byte_add(offset_of!(bindings::net_device, priv_));
         let tun = NonNull::new(private.cast::<private::tun_struct>())?;
-        // INVARIANT: By the safety contract; the private part lies behind the device.
+        // INVARIANT: By the safety contract; the private part follows the device.
         tun::device_matches_layout(tun).then_some(Self {
             dev,
             tun,
@@ -84,7 +84,7 @@ impl<'a> TunDevice<'a> {
         })
     }
 
-    /// Returns the device as C has it, to compare it.
+    /// Returns the device's address, to compare it.
     pub(crate) fn as_raw(&self) -> NonNull<bindings::net_device> {
         self.dev
     }
@@ -95,10 +95,10 @@ impl<'a> TunDevice<'a> {
         unsafe { CStr::from_char_ptr(addr_of!((*self.dev.as_ptr()).name).cast()) }
     }
 
-    /// Returns what `devices` in debugfs shows.
+    /// Returns the state of the device for the file `devices` in debugfs.
     pub(crate) fn describe(&self) -> bindings::tuntap_ring_device {
         let mut device = MaybeUninit::uninit();
-        // SAFETY: The device is valid by the type invariants, and RTNL is held. All of it is written.
+        // SAFETY: The device is valid by the type invariants, and RTNL is held. The helper writes all of `device`.
         unsafe {
             bindings::tuntap_ring_helper_describe(self.dev.as_ptr(), device.as_mut_ptr());
             device.assume_init()
@@ -131,8 +131,8 @@ impl<'a> TunDevice<'a> {
 
     /// Sets the flag. A full ring stops its queue from the next entry on.
     ///
-    /// A consumer that did not see the flag yet may have freed the slots that a queue was stopped for. So those are woken
-    /// whose rings have room.
+    /// A consumer that did not see the flag yet may have freed the slots without a wake. So this wakes each queue whose
+    /// ring has room.
     pub(crate) fn set_backpressure(&self) {
         self.set_flags(self.flags() | bindings::IFF_BACKPRESSURE);
         for index in 0..self.queues() {
@@ -140,9 +140,9 @@ impl<'a> TunDevice<'a> {
         }
     }
 
-    /// Clears the flag and wakes the queues, as `tun_set_iff()` does for an opener who does not ask for it.
+    /// Clears the flag and wakes the queues, as `tun_set_iff()` does for an opener that does not request the flag.
     ///
-    /// Senders read the flag under the producer lock. A sender that still saw it has stopped its queue before
+    /// Senders read the flag under the producer lock. A sender that still saw the flag has stopped its queue before
     /// [`Self::wake`] gets the lock, and no sender stops the queue after that.
     pub(crate) fn clear_backpressure(&self) {
         self.set_flags(self.flags() & !bindings::IFF_BACKPRESSURE);
@@ -183,7 +183,7 @@ impl<'a> TunDevice<'a> {
         unsafe { access::read(addr_of!((*self.dev.as_ptr()).tx_queue_len)) as usize }
     }
 
-    /// Returns how a ring was used since the last call, so many milliseconds ago.
+    /// Returns the use of a ring since the last call, which was `elapsed` milliseconds ago.
     pub(crate) fn ring_use(&self, queue: usize, elapsed: u64) -> Option<size::Seen> {
         let tfile = self.file(queue)?;
         let (wakes, starved) = hints::of(tfile.as_ptr()).take();
@@ -211,8 +211,8 @@ impl<'a> TunDevice<'a> {
         slots
     }
 
-    /// Gives the ring of a queue another number of slots. Returns whether it did: there may be no memory, or entries that
-    /// do not fit.
+    /// Resizes the ring of a queue. Returns whether it did: without memory, or with entries that do not fit, the ring
+    /// keeps its size.
     ///
     /// Context: may sleep.
     pub(crate) fn resize(&self, queue: usize, slots: usize) -> bool {
@@ -222,21 +222,21 @@ impl<'a> TunDevice<'a> {
         }
     }
 
-    /// Has the consumer of a queue empty the ring before it wakes the queue, until [`hints::end_drains`].
+    /// Requests that the consumer of a queue empties the ring before it wakes the queue, until [`hints::end_drains`].
     pub(crate) fn drain(&self, queue: usize) {
         if let Some(tfile) = self.file(queue) {
             hints::drain(tfile.as_ptr());
         }
     }
 
-    /// Gives all rings, those of detached files too, the number of slots that the device asks for.
+    /// Gives all rings, including those of detached files, the number of slots that the device requests.
     ///
-    /// Errors: [`ENOMEM`]; a ring may have another number then.
+    /// Errors: [`ENOMEM`]; a ring may keep another number of slots then.
     ///
     /// Context: may sleep.
     pub(crate) fn restore_rings(&self) -> Result {
         let slots = self.tx_queue_len();
-        // The kernel gives rings no array of that size by the way used here. Nothing was changed, either.
+        // An array of this size cannot be allocated here, and no ring was resized.
         if slots == 0 {
             return Ok(());
         }
@@ -245,8 +245,8 @@ impl<'a> TunDevice<'a> {
                 self.exchange(tfile, Some(index), Slots::new(slots).ok_or(ENOMEM)?);
             }
         }
-        // SAFETY: The device is valid by the type invariants. Of a list, as of each of its entries, the first word is
-        // the way to the next.
+        // SAFETY: The device is valid by the type invariants. The first word of a list, and of each of its entries, is
+        // the pointer to the next entry.
         let list = unsafe { addr_of!((*self.tun.as_ptr()).disabled) }.cast::<*const u8>();
         // SAFETY: The list is changed under RTNL only.
         let mut entry = unsafe { access::read(list) };
@@ -257,14 +257,16 @@ impl<'a> TunDevice<'a> {
                     self.exchange(tfile, None, Slots::new(slots).ok_or(ENOMEM)?);
                 }
             }
-            // SAFETY: As above: the files of the list are there as long as they are in it.
+            // SAFETY: As above; the files stay as long as they are in the list.
             entry = unsafe { access::read(entry.cast()) };
         }
         Ok(())
     }
 
-    /// Exchanges the array of a ring, if all its entries fit. Wakes the queue where `tun_queue_resize()` would, unless
-    /// the ring is full: then it is stopped, and its consumer wakes it. Returns whether the array was exchanged.
+    /// Exchanges the array of a ring, if all its entries fit. Returns whether it did.
+    ///
+    /// Wakes the queue where `tun_queue_resize()` would, unless the ring is full: then the queue is stopped, and its
+    /// consumer wakes it.
     fn exchange(
         &self,
         tfile: NonNull<private::tun_file>,
@@ -278,7 +280,7 @@ impl<'a> TunDevice<'a> {
         let ring = self.ring_of(tfile).lock();
         let producer = ring.lock_producer();
         let queue = queue.and_then(|index| dev.tx_queue(index));
-        // A detached file gets no entries.
+        // No producer fills the ring of a detached file.
         let is_stopped = queue.as_ref().is_none_or(Queue::is_stopped);
         let entries = producer.entries().unwrap_or(usize::MAX);
         let mut old = None;
@@ -295,7 +297,7 @@ impl<'a> TunDevice<'a> {
         drop(ring);
         drop(bottom_halves);
         drop(rcu);
-        // Freed here, without locks.
+        // The old array is freed here, without locks.
         old.is_some()
     }
 

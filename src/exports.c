@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the Rust side offers to other modules, and what its module! macro can't say. */
+/* Exports the functions of the Rust code, and adds parameters that module! does not support. */
 
 #include <linux/export.h>
 #include <linux/kstrtox.h>
@@ -18,7 +18,7 @@ EXPORT_SYMBOL_GPL(tuntap_ring_check_build);
 
 MODULE_VERSION(TUNTAP_RING_VERSION);
 
-/* The macro has no strings, and none that can be written at run time. */
+/* module! has no string parameters, and none that can be written at run time. */
 static int set_backpressure(const char *text, const struct kernel_param *kp)
 {
 	return tuntap_ring_set_backpressure(text);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which devices have backpressure.
+//! Decides which devices have backpressure.
 //!
 //! The parameter `backpressure=` holds patterns of device names. A device that matches gets the flag, and loses it when
 //! it no longer matches, unless its opener had set the flag before. This file is the whole decision, in safe code
@@ -10,7 +10,7 @@
 
 use core::ffi::CStr;
 
-/// Returns the patterns in what was written to the parameter: separated by commas, without white space at either end.
+/// Returns the patterns of the parameter's text: separated by commas, without white space at either end.
 ///
 /// Returns `None` if a pattern is empty or contains white space, a slash or a control character.
 pub(crate) fn parse(text: &[u8]) -> Option<&[u8]> {
@@ -46,20 +46,19 @@ pub(crate) struct Device {
 /// What to do with the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Leaves it.
+    /// Leaves the flag.
     Keep,
-    /// Sets it, and records that.
+    /// Sets the flag, and records that the module has set it.
     Set,
-    /// Clears it and wakes the queues.
+    /// Clears the flag and wakes the queues.
     Clear,
-    /// Forgets that the module has set it: an opener has cleared it, or has set it while it was cleared for a stalled
-    /// queue.
+    /// Deletes the record: an opener has cleared the flag, or has set it while it was cleared for a stalled queue.
     Forget,
 }
 
 /// Decides on a device.
 ///
-/// If an opener asks for the flag while the module has set it, the record stays: tun's flags are the same as before.
+/// If an opener requests the flag while the module has set it, the record stays: tun's flags are the same as before.
 pub(crate) fn decide(device: Device) -> Change {
     match device {
         Device {

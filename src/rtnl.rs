@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! RTNL, the lock of all network configuration, and data that only its holder may use.
+//! RTNL, the lock of all network configuration, and data that it protects.
 //!
 //! C header: [`include/linux/rtnetlink.h`](srctree/include/linux/rtnetlink.h)
 
@@ -25,7 +25,7 @@ impl Rtnl {
     pub(crate) fn lock() -> Self {
         // SAFETY: Process context, and not called with RTNL held: no function that takes an [`Rtnl`] calls this.
         unsafe { bindings::rtnl_lock() };
-        // INVARIANT: Just taken; the lock has one holder.
+        // INVARIANT: Just taken, and no other thread holds it.
         Self {
             release: true,
             _thread: NotThreadSafe,

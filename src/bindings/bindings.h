@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What bindgen reads for the module: the kernel's headers, our own API, our own helpers. */
+/* The input of bindgen: the kernel's headers, the module's API, and its helpers. */
 
 #include <linux/fs.h>
 #include <linux/glob.h>

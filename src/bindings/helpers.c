@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Inline functions and per-CPU data of the kernel that bindgen can't bind. */
+/* Inline functions of the kernel and per-CPU data, which bindgen cannot bind. */
 
 #include <linux/bottom_half.h>
 #include <linux/kcsan-checks.h>
@@ -17,14 +17,14 @@
 static DEFINE_PER_CPU(u64, counters[TUNTAP_RING_COUNTERS]);
 
 #ifdef CONFIG_KCSAN
-/* What the compiler puts before each access of C, see src/access.rs. */
+/* Announces an access to KCSAN, as the C compiler does, see src/access.rs. */
 void tuntap_ring_helper_announce(const void *place, size_t size, bool write, bool marked)
 {
 	__kcsan_check_access(place, size, (write ? KCSAN_ACCESS_WRITE : 0) |
 			     (marked ? KCSAN_ACCESS_ATOMIC : 0));
 }
 
-/* The barrier of C, which KCSAN sees. */
+/* The C barrier, which KCSAN instruments. */
 void tuntap_ring_helper_smp_mb(void)
 {
 	/* Its Rust caller names the barrier that it pairs with. */
@@ -44,7 +44,7 @@ void tuntap_ring_helper_local_bh_enable(void)
 
 /*
  * The kernel crate's helper calls _raw_spin_lock(): two calls where C makes one.
- * What that function is made of can be had inline.
+ * The body of that function can be inlined.
  */
 void tuntap_ring_helper_spin_lock(spinlock_t *lock)
 {
@@ -62,9 +62,9 @@ void tuntap_ring_helper_spin_unlock(spinlock_t *lock)
 }
 
 /*
- * Nothing is counted in softirq or interrupt context, so preemption is all that
- * has to be off. this_cpu_add() would turn interrupts off on an architecture
- * that can't add to per-CPU data in one instruction.
+ * Nothing is counted in softirq or interrupt context, so it is enough to turn
+ * preemption off. this_cpu_add() would turn interrupts off on an architecture
+ * that cannot add to per-CPU data in one instruction.
  */
 void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
 {
@@ -74,12 +74,13 @@ void tuntap_ring_helper_count(enum tuntap_ring_counter counter)
 }
 
 /*
- * One call out of line for both; for at least one entry. Preemption is off as long
- * as the lock is held, except with PREEMPT_RT.
+ * Counts a call that took at least one entry, and releases the lock: one call out
+ * of line for both. Preemption is off as long as the lock is held, except with
+ * PREEMPT_RT.
  */
 void tuntap_ring_helper_count_and_unlock(unsigned long entries, spinlock_t *lock)
 {
-	/* There is none for calls, as each is in a batch. */
+	/* The sum of these counters is the number of calls. */
 	int batch = min(TUNTAP_RING_BATCHES + __fls(entries), TUNTAP_RING_LAST_BATCH);
 
 	if (IS_ENABLED(CONFIG_PREEMPT_RT)) {
@@ -105,8 +106,8 @@ u64 tuntap_ring_helper_sum(enum tuntap_ring_counter counter)
 }
 
 /*
- * Calls FOUND for each queue of a tun device that is up, in the network namespace
- * of the current process, whose driver has stopped it just now.
+ * Calls FOUND for each queue that its driver has stopped, of the tun devices that
+ * are up in the network namespace of the current process.
  */
 void tuntap_ring_helper_list_stopped(tuntap_ring_found_t found, void *data)
 {

@@ -5,7 +5,7 @@
 #include <linux/spinlock_types.h>
 #include <linux/types.h>
 
-/* What is counted; src/stats.rs says what each means and gives it its file name. */
+/* The counters; src/stats.rs describes each and has its file name. */
 enum tuntap_ring_counter {
 	TUNTAP_RING_ENTRIES,
 	TUNTAP_RING_WAKES,
@@ -13,7 +13,7 @@ enum tuntap_ring_counter {
 	TUNTAP_RING_REJECTED,
 	TUNTAP_RING_RELEASED,
 	TUNTAP_RING_RESIZED,
-	/* Calls, by the logarithm to base 2 of what they took; the last: and more. */
+	/* Calls, by the logarithm to base 2 of the taken entries; the last counts longer ones, too. */
 	TUNTAP_RING_BATCHES,
 	TUNTAP_RING_LAST_BATCH = TUNTAP_RING_BATCHES + 8,
 	TUNTAP_RING_COUNTERS,
@@ -22,7 +22,7 @@ enum tuntap_ring_counter {
 struct net_device;
 struct ptr_ring;
 
-/* What can be seen of a device of tun; the queue stopped longest, and the time since its last packet. */
+/* The state of a device of tun; the queue stopped for longest, and the time since its last packet. */
 struct tuntap_ring_device {
 	unsigned int namespace;
 	int index;
@@ -32,10 +32,10 @@ struct tuntap_ring_device {
 	unsigned int stopped_ms;
 };
 
-/* Told of a device of tun. */
+/* Called with a device of tun. */
 typedef void (*tuntap_ring_device_t)(struct net_device *dev, void *data);
 
-/* Told of a device and one of its queues. */
+/* Called with the name of a device and the index of one of its queues. */
 typedef void (*tuntap_ring_found_t)(const char *device, unsigned int queue, void *data);
 
 #ifdef CONFIG_KCSAN

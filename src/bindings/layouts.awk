@@ -5,8 +5,8 @@
 #
 # usage: awk -v driver=NAME -f layouts.awk fields DUMP
 #
-# DUMP is what `bpftool btf dump ... format raw` prints: of the driver, or of the kernel and then, after a line
-# `own`, of the driver, whose types refer to those of the kernel.
+# DUMP is the output of `bpftool btf dump ... format raw`: of the driver, or of the kernel and then, after a line
+# `own`, of the driver, whose types refer to types of the kernel.
 
 # The list.
 FNR == NR {
@@ -30,7 +30,7 @@ FNR == NR {
 	if ($2 != "STRUCT" && $2 != "UNION")
 		next
 	in_structure = $3 in wanted || $3 == "'(anon)'"
-	# The driver's own, where the kernel has one of that name as well.
+	# The driver's type, if the kernel has one of that name as well.
 	if ($2 == "STRUCT" && $3 in wanted && (!($3 in found) || own && found[$3] < first_own))
 		found[$3] = id
 	next
@@ -45,7 +45,7 @@ FNR == NR {
 
 $1 == "own" { own = 1 }
 
-# number(LINE, NAME): the value of NAME= in that line, -1 if it has none
+# number(LINE, NAME): returns the value of NAME= in that line, -1 if it has none
 function number(line, name) {
 	return match(line, " " name "=[0-9]+") ? substr(line, RSTART + length(name) + 2) + 0 : -1
 }
@@ -55,8 +55,8 @@ function name_of(line,    parts) {
 	return parts[2]
 }
 
-# find(ID, NAME): the line of that member; `at` is the offset in bits of what it is a member of: the structure
-# itself, or an unnamed one in it
+# find(ID, NAME): returns the line of that member; `at` is the offset in bits of the structure that contains it: of the
+# type itself, or of an unnamed one in it
 function find(id, name,    lines, count, i, inner) {
 	count = split(members[id], lines, "\n")
 	for (i = 1; i < count; i++) {
@@ -72,7 +72,7 @@ function find(id, name,    lines, count, i, inner) {
 	return ""
 }
 
-# size_of(ID): of that type, in bytes
+# size_of(ID): returns the size of that type, in bytes
 function size_of(id,    parts) {
 	split(type[id], parts, " ")
 	if (parts[2] == "PTR")
@@ -84,7 +84,7 @@ function size_of(id,    parts) {
 	return number(type[id], "size")
 }
 
-# compare(MACRO, VALUE): the macro call for the line I of the list
+# compare(MACRO, VALUE): prints the macro call for the line I of the list
 function compare(macro, value,    place, name) {
 	place = macro == "size" ? structure[i] : structure[i] ", " path[i]
 	name = macro == "size" ? structure[i] : structure[i] "." field[i]

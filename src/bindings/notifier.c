@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Network devices of tun, in all network namespaces: src/backpressure.rs is told of each. */
+/* Reports network devices of tun, in all network namespaces, to src/backpressure.rs. */
 
 #include <linux/jiffies.h>
 #include <linux/netdevice.h>
@@ -23,7 +23,7 @@ static int device_event(struct notifier_block *nb, unsigned long event, void *in
 	if (!is_tun(dev))
 		return NOTIFY_DONE;
 	if (event == NETDEV_UNREGISTER) {
-		/* Not when it moves to another namespace, or we stop listening. */
+		/* Not if it moves to another namespace, or if the notifier is being unregistered. */
 		if (dev->reg_state != NETREG_REGISTERED)
 			tuntap_ring_device_gone(dev);
 	} else if (dev->reg_state == NETREG_REGISTERED) {
@@ -64,7 +64,7 @@ void tuntap_ring_helper_describe(const struct net_device *dev, struct tuntap_rin
 
 		if (!netif_tx_queue_stopped(queue))
 			continue;
-		/* Another CPU may wake it and send meanwhile: what is read first is the older one. */
+		/* Another CPU may wake the queue and send meanwhile: read the older time first. */
 		then = smp_load_acquire(&queue->trans_start);
 		now = READ_ONCE(jiffies);
 		ms = time_after(now, then) ? jiffies_to_msecs(now - then) : 0;

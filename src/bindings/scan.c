@@ -27,7 +27,7 @@ static void scan(struct work_struct *work)
 		tuntap_ring_helper_scan_in(ms);
 }
 
-/* A scan that is due before stays due before. */
+/* An earlier scan that is already due stays. */
 void tuntap_ring_helper_scan_in(unsigned int ms)
 {
 	queue_delayed_work(system_dfl_wq, &scan_work, max(1UL, msecs_to_jiffies(ms)));
@@ -51,7 +51,7 @@ void tuntap_ring_helper_report_stall(const struct net_device *dev, unsigned int 
 			    dev->name, queue, stopped_ms);
 }
 
-/* Whether packets wait in the qdisc of a queue. */
+/* Returns whether packets wait in the qdisc of a queue. */
 bool tuntap_ring_helper_has_backlog(const struct net_device *dev, unsigned long queue)
 {
 	const struct Qdisc *qdisc;
@@ -64,7 +64,7 @@ bool tuntap_ring_helper_has_backlog(const struct net_device *dev, unsigned long 
 	return has_backlog;
 }
 
-/* NULL if there is no memory. May sleep. */
+/* Returns NULL if there is no memory. May sleep. */
 void **tuntap_ring_helper_new_slots(int count)
 {
 	return kvcalloc(count, sizeof(void *), GFP_KERNEL);

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Prints what the target kernel has in a driver: its types as C, the layouts of those that `fields` lists, or the
-# note that holds its build ID, or why a function of it can't be live-patched, nothing if it can. The driver is a module, of the build tree or of an installed kernel, or built in.
+# Prints a property of a driver of the target kernel: its types as C, the layouts of the fields in `fields`, the note
+# that contains its build ID, its file, or the reason why a function of it cannot be live-patched, nothing if it can.
+# The driver is a module, of the build tree or of an installed kernel, or built in.
 #
 # usage: target.sh types|layouts|build-id|file OBJTREE KERNELRELEASE MODULE
 #        target.sh patchable OBJTREE KERNELRELEASE MODULE FUNCTION
@@ -21,7 +22,7 @@ fail() {
 	exit 1
 }
 
-# first_file FILE...: the first that exists
+# first_file FILE...: prints the first that exists
 first_file() {
 	for file; do
 		if [ -f "$file" ]; then
@@ -31,7 +32,7 @@ first_file() {
 	done
 }
 
-# find_module: the module's file, or nothing where it is built in
+# find_module: prints the module's file, or nothing if it is built in
 find_module() {
 	for directory in ${TUNTAP_RING_MODULES:+"$TUNTAP_RING_MODULES"} \
 			"$objtree/drivers" "/lib/modules/$release/kernel/drivers"; do
@@ -44,7 +45,7 @@ find_module() {
 	done
 }
 
-# unpack PROGRAM [OPTION...]: the module's file
+# unpack PROGRAM [OPTION...]: unpacks the module's file
 unpack() {
 	command -v "$1" > /dev/null || fail "no $1 here, by which $file is packed; install it"
 	"$@" "$file" > "$scratch/object"
@@ -67,7 +68,7 @@ case $file in
 	;;
 esac
 
-# dump FORMAT: the types
+# dump FORMAT: prints the types
 dump() {
 	if ${OBJDUMP:-objdump} -h "$scratch/object" | grep -q ' \.BTF '; then
 		if [ "$file" = "$vmlinux" ]; then
@@ -104,7 +105,7 @@ types)
 	dump c
 	;;
 patchable)
-	# One that the compiler has changed the arguments of has a suffix.
+	# A function whose arguments the compiler has changed has a suffix.
 	if [ "$file" = "$vmlinux" ]; then
 		echo "$module is built in"
 	elif ! ${NM:-nm} "$scratch/object" | grep -q " [tT] $5\$"; then

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Makes the trace points, and for each the function that Rust calls when it is on. */
+/* Defines the trace points, and for each the function that Rust calls when it is on. */
 
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS

@@ -13,7 +13,7 @@
 /*
  * A call of either export, at its end. The queue is -1 and the name of the device
  * is empty for a tun file without a device, and for every tap file, whose device
- * the call does not look at. A detached tun file has the queue that it had.
+ * the call does not check. A detached tun file has its last queue.
  */
 TRACE_EVENT(consume_batched,
 	TP_PROTO(const struct net_device *dev, int queue, unsigned int asked,
@@ -38,8 +38,8 @@ TRACE_EVENT(consume_batched,
 );
 
 /*
- * A call woke a queue; its consume_batched comes after that. CONSUMED is the
- * number of slots that were freed while the queue was seen stopped, FILL the
+ * A call woke a queue; the consume_batched event of the call follows. CONSUMED is
+ * the number of slots that were freed while the queue was seen stopped, FILL the
  * number of entries in the ring.
  */
 TRACE_EVENT(wake,
@@ -63,7 +63,7 @@ TRACE_EVENT(wake,
 
 #endif
 
-/* Outside of the guard: it is read more than once. */
+/* Outside of the guard, as this file is read more than once. */
 #undef TRACE_INCLUDE_PATH
 #define TRACE_INCLUDE_PATH .
 #undef TRACE_INCLUDE_FILE
