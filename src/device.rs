@@ -301,7 +301,7 @@ impl<'a> TunDevice<'a> {
         old.is_some()
     }
 
-    /// Wakes a queue under both locks of its ring, as `tun_force_wake_queue()`, if `is_due` says so.
+    /// Wakes a queue under both locks of its ring, as `tun_force_wake_queue()` does, if `is_due` returns true.
     fn wake(&self, index: usize, is_due: impl FnOnce(&LockedProducer<'_>) -> bool) {
         let Some(tfile) = self.file(index) else {
             return;

@@ -2,7 +2,7 @@
 
 //! Checks that the running drivers are the ones that this module was built for.
 //!
-//! `struct tun_file` and its kin are private to their drivers. Their layout was read from the
+//! Structures such as `struct tun_file` are private to their drivers. Their layout was read from the
 //! target's BTF when this module was built, and the kernel does not check at load that the running
 //! driver has the same layout: without `CONFIG_MODVERSIONS` it does not distinguish a rebuilt driver
 //! from the original. So this module checks twice: at load the build ID of the loaded driver
