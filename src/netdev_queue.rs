@@ -52,7 +52,7 @@ impl<'a> NetDevice<'a> {
     #[inline(always)]
     pub(crate) fn is_running(self) -> bool {
         // SAFETY: The device is valid by the type invariants. Bits of `state` are changed
-        // atomically by others: one volatile read, as `test_bit()` does it.
+        // atomically by others: one volatile read, as `test_bit()` does.
         let state = unsafe { access::read_once(self.state()) };
         state & (1 << bindings::netdev_state_t___LINK_STATE_START) != 0
     }
@@ -104,7 +104,7 @@ impl consume::Queue for NetdevQueue<'_> {
     #[inline(always)]
     fn is_stopped(&self) -> bool {
         // SAFETY: The queue is valid by the type invariants. Bits of `state` are changed
-        // atomically by others: one volatile read, as `test_bit()` does it.
+        // atomically by others: one volatile read, as `test_bit()` does.
         let state = unsafe { access::read_once(addr_of!((*self.ptr.as_ptr()).state)) };
         state & (1 << bindings::netdev_queue_state_t___QUEUE_STATE_DRV_XOFF) != 0
     }

@@ -43,7 +43,7 @@ pub(crate) struct Device {
     pub(crate) released: bool,
 }
 
-/// What to do with the flag.
+/// The change of the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Leaves the flag.

@@ -4,9 +4,9 @@
 //!
 //! A queue that is stopped blocks its senders until the consumer has freed slots. So a consumer that stops reading
 //! would block them for good. The module scans the devices whose flag it has set. If a queue has been stopped for too
-//! long, the device is *released*: it loses the flag, and drops what its ring has no room for. It gets the flag back
-//! once the consumer has shown that it reads. This file is the whole decision, in safe code without kernel pointers.
-//! The module and the tests build it unchanged.
+//! long, the device is *released*: it loses the flag, and drops packets that its ring has no room for. It gets the flag
+//! back once the consumer has shown that it reads. This file is the whole decision, in safe code without kernel
+//! pointers. The module and the tests build it unchanged.
 //!
 //! All times are in milliseconds.
 
@@ -32,7 +32,7 @@ pub(crate) trait Device {
     fn ring(&self, queue: usize) -> Option<Ring>;
 }
 
-/// What to do with the flag.
+/// The change of the flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Leaves the flag.
