@@ -21,7 +21,7 @@ help: ## this list
 
 ##@ Building
 
-modules: ## build tuntap_ring.ko and the live patch, for Debian's kernel or KDIR=; the default (10 s; 5 min the first time)
+modules: ## build tuntap_ring.ko and the live patch, for Debian's kernel, ARCH=arm64 or KDIR=; the default (10 s; 5 min the first time)
 	@scripts/kernel modules
 
 client: ## build tuntap-ring, the tool for users, and tuntap-client, the vhost test driver (45 s)

@@ -60,6 +60,12 @@ fi
 
 # Checked before anything is done.
 [[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"
+case ${ARCH:-x86_64} in
+x86 | x86_64) unset ARCH ;;
+# The kernel's makefiles read these from the environment, too.
+arm64) export ARCH CROSS_COMPILE=aarch64-linux-gnu- CROSS_COMPILE_COMPAT=arm-linux-gnueabihf- ;;
+*) die "ARCH=$ARCH is not valid; use x86_64 or arm64" ;;
+esac
 [ "${BENCH:-full}" = full ] || die "BENCH=$BENCH is not valid; use BENCH=full, or leave it unset"
 
 # step TEXT COMMAND...: runs a long step with its output in a log, and prints its time. The command may print
@@ -148,9 +154,10 @@ build_unit() {
 		KBUILD_EXTRA_SYMBOLS="$folder/modules/Module.symvers"
 }
 
-# output_folder: prints the folder of the modules below build/, for KDIR= and OUTPUT=
+# output_folder: prints the folder of the modules below build/, for KDIR=, ARCH= and OUTPUT=
 output_folder() {
 	local tree=${KDIR:+$(realpath -m "$KDIR")}
+	tree=${tree:-${ARCH:-}}
 	echo "${OUTPUT:-modules${tree:+-${tree##*/}}}"
 }
 

@@ -3,6 +3,9 @@
 #
 # Prepares the needs that a suite declares in its header, see tests/lib/suite.sh. Sourced after scripts/lib.sh.
 
+# Each suite has a kernel of its own, and so do the demo and the benchmarks.
+unset ARCH CROSS_COMPILE CROSS_COMPILE_COMPAT
+
 # declared NAME FILE: prints the value of that header line, or nothing
 declared() { sed -n -e '/^$/q' -e "s/^# $1: *//p" "$2"; }
 
@@ -34,6 +37,7 @@ prepare_need() {
 	kernel) "$TOP/scripts/kernel" prepare ;;
 	# Tests use modules for the target kernel, even if the user sets KDIR= for another kernel.
 	modules) step "the modules" env -u KDIR -u OUTPUT "$TOP/scripts/kernel" modules ;;
+	arm64) step "the arm64 modules" env -u KDIR -u OUTPUT ARCH=arm64 "$TOP/scripts/kernel" modules ;;
 	tools) step "the client" "$TOP/scripts/client" build ;;
 	uml) "$TOP/scripts/uml" prepare ;;
 	debug | kcsan | rt) "$TOP/scripts/custom" prepare "$1" ;;

@@ -19,6 +19,7 @@
 #    docs      Sphinx
 #    kernel    the target kernel's tree, for building modules
 #    modules   the modules for the target kernel, in build/modules
+#    arm64     the modules for Debian's arm64 kernel, in build/modules-arm64
 #    tools     tuntap-ring and tuntap-client
 #    uml       user-mode Linux
 #    debug, kcsan, rt    the kernel of that name, see scripts/custom
