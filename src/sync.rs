@@ -6,7 +6,7 @@
 
 #[cfg(CONFIG_KCSAN)]
 use crate::bindings;
-#[cfg(not(any(target_arch = "x86_64", CONFIG_KCSAN)))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", CONFIG_KCSAN)))]
 use kernel::sync::barrier::{
     self,
     Full, //
@@ -25,11 +25,17 @@ pub(crate) fn smp_mb() {
     unsafe {
         core::arch::asm!("lock addl $0, -4(%rsp)", options(att_syntax))
     };
+    #[cfg(all(target_arch = "aarch64", not(CONFIG_KCSAN)))]
+    // SAFETY: Accesses no memory and no register, as `__smp_mb()` does; the block may be taken to touch all
+    // memory, so the compiler moves no access over it.
+    unsafe {
+        core::arch::asm!("dmb ish", options(nostack, preserves_flags))
+    };
     #[cfg(CONFIG_KCSAN)]
     // SAFETY: May be called in any context.
     unsafe {
         bindings::tuntap_ring_helper_smp_mb()
     };
-    #[cfg(not(any(target_arch = "x86_64", CONFIG_KCSAN)))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", CONFIG_KCSAN)))]
     barrier::smp_mb(Full);
 }
