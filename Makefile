@@ -13,7 +13,7 @@ demo: ## set everything up and run the demo: backpressure on and off during a fl
 test: ## set everything up and run the most important tests of each kind (6 min; 15 min the first time)
 	@scripts/test --level test
 
-test-all: ## run every suite except kcsan, no-tap, rt and install; some in part (35 min; 60 min the first time)
+test-all: ## run every suite except arm64, kcsan, no-tap, rt and install; some in part (35 min; 60 min the first time)
 	@scripts/test --level test-all
 
 help: ## this list
