@@ -50,7 +50,7 @@ check "client without permission for /dev/vhost-net prints the error" without_vh
 check "client without permission to make a tap prints to run as root" \
 	fails_with "run as root" unprivileged "${RECEIVE[@]}" --tap tap0
 check "client rejects another device as --vhost" \
-	fails_with "give --vhost a vhost-net device" "${RECEIVE[@]}" --tap tap0 --vhost /dev/null
+	fails_with "--vhost must name a vhost-net device" "${RECEIVE[@]}" --tap tap0 --vhost /dev/null
 check "client names a tap device that does not exist" \
 	fails_with "$WORK/tap0" "${RECEIVE[@]}" --device "$WORK/tap0"
 check "client rejects another device as a tap" \
