@@ -3,11 +3,13 @@
 # The commands for users. Each runs a script.
 
 MAKEFLAGS += --no-print-directory
+# Scripts read the variables of the command line from the environment, and may unset them for another make.
+MAKEOVERRIDES =
 .DEFAULT_GOAL := modules
 
 ##@ To begin with
 
-demo: ## set everything up and run the demo: backpressure on and off during a flood (8 min; then 2 min)
+demo: ## set everything up and run the demo: backpressure on and off during a flood (6 min; then 2 min)
 	@demo/run
 
 test: ## set everything up and run the most important tests of each kind (6 min; 15 min the first time)

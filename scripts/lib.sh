@@ -60,7 +60,8 @@ fi
 
 # Checked before anything is done.
 [[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"
-case ${ARCH:-x86_64} in
+# With KDIR=, they belong to the user's own kernel tree.
+[ -n "${KDIR:-}" ] || case ${ARCH:-x86_64} in
 x86 | x86_64) unset ARCH ;;
 # The kernel's makefiles read these from the environment, too.
 arm64) export ARCH CROSS_COMPILE=aarch64-linux-gnu- CROSS_COMPILE_COMPAT=arm-linux-gnueabihf- ;;

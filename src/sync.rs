@@ -13,7 +13,7 @@ use kernel::sync::barrier::{
 };
 
 // The barrier of the kernel crate is a call out of line, unless the kernel inlines its helpers into Rust
-// (CONFIG_RUST_INLINE_HELPERS, clang only). So x86-64 has the instruction of the C headers here. With
+// (CONFIG_RUST_INLINE_HELPERS, clang only). So x86-64 and arm64 have the instruction of the C headers here. With
 // CONFIG_KCSAN the barrier is C's, which KCSAN instruments.
 
 /// Executes a full barrier between CPUs.

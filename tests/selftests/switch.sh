@@ -36,7 +36,8 @@ load() {
 	rmmod tuntap_ring 2>/dev/null
 	[ ! -e /sys/module/tuntap_ring ] || give_up "tuntap_ring is in use"
 	modinfo tuntap_ring_livepatch >/dev/null || give_up "there is no tuntap_ring_livepatch.ko"
-	mkdir -p "${OPTIONS%/*}" && echo "options tuntap_ring stall_timeout=0" >"$OPTIONS" || give_up "cannot write $OPTIONS"
+	mkdir -p "${OPTIONS%/*}" || give_up "cannot make ${OPTIONS%/*}"
+	echo "options tuntap_ring stall_timeout=0" >"$OPTIONS" || give_up "cannot write $OPTIONS"
 	with_debugfs
 	without_ipv6
 }
