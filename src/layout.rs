@@ -177,7 +177,7 @@ impl LayoutCheck {
                 }
                 Layout::Mismatch => {
                     pr_err!(
-                        "the running {} has not the layout that this module was built for: refusing its files; rebuild for this kernel\n",
+                        "{}: structure layout mismatch, ignoring its files; rebuild tuntap_ring for this kernel\n",
                         self.driver
                     );
                     MISMATCH

@@ -180,6 +180,6 @@ module_exit(livepatch_exit);
 
 MODULE_INFO(livepatch, "Y");
 MODULE_SOFTDEP("pre: vhost_net");
-MODULE_DESCRIPTION("Live patch: vhost_net takes batches by tuntap_ring");
+MODULE_DESCRIPTION("Live patch: vhost_net takes its batches with tuntap_ring");
 MODULE_AUTHOR("The tuntap-ring developers");
 MODULE_LICENSE("GPL");
