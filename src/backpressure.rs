@@ -280,6 +280,8 @@ impl Drop for Active {
                 }
                 state.forget(dev);
             }
+            // A static is not dropped with the module.
+            state.flagged = KVec::new();
         }
         // SAFETY: Registered in `start()`. If that failed, this fails as well, without effect.
         unsafe { bindings::tuntap_ring_helper_unfollow_devices() };
