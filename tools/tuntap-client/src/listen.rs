@@ -14,7 +14,7 @@ use crate::cli::ListenArgs;
 use crate::packet::{MAX_PAYLOAD, PORT, parse_payload};
 use crate::report::{self, Listened};
 use crate::sequence::{Source, Tracker, Verdict};
-use crate::sys::{Stop, set_option};
+use crate::sys::{Stop, retry, set_option};
 use tuntap_device::wait::Waiter;
 
 /// Size of the socket's buffer. The kernel drops packets that do not fit.
@@ -81,8 +81,8 @@ impl Listener {
         if !matches!(verdict, Some(Verdict::New | Verdict::Duplicate)) {
             self.strays += 1;
         } else if let Some((socket, port)) = &self.back {
-            socket
-                .send_to(packet, (from, *port))
+            // It waits for room, and a signal ends the wait.
+            retry(|| socket.send_to(packet, (from, *port)))
                 .with_context(|| format!("cannot answer {from}"))?;
             self.answered += 1;
         }

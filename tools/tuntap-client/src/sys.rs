@@ -35,6 +35,16 @@ pub fn poll_in(files: &[&File], timeout: Duration) -> Result<bool> {
     }
 }
 
+/// Repeats a system call as long as signals interrupt it.
+pub fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Sets an option of a socket.
 pub fn set_option<T>(fd: &impl AsRawFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as socklen_t;
@@ -55,4 +65,19 @@ pub fn set_option<T>(fd: &impl AsRawFd, level: c_int, option: c_int, value: &T) 
 pub fn sleep_exactly() {
     // SAFETY: The call takes numbers only. A failure does no harm.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_repeats_an_interrupted_call_only() {
+        let mut results = [libc::EINTR, libc::EINTR, libc::EAGAIN]
+            .map(io::Error::from_raw_os_error)
+            .into_iter();
+        let err = retry(|| results.next().map_or(Ok(()), Err)).unwrap_err();
+        assert_eq!(err.raw_os_error(), Some(libc::EAGAIN));
+        assert!(retry(|| results.next().map_or(Ok(()), Err)).is_ok());
+    }
 }
