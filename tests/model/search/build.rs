@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writes the code under test, and its copies with a mistake in each, to where `main.rs` takes
-//! them from.
+//! Writes the modules of the code under test and of its mutants, which `main.rs` includes.
 
 fn main() {
     variants::write();

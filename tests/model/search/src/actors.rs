@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Those around the consumer, step by step as the kernel has them.
+//! The actors around the consumer, with the steps that they have in the kernel.
 //!
-//! A step is one access that other actors can see or influence, and what it makes no difference to
-//! do together with it: taking a lock before it, what only the holder of the lock can see, and
-//! dropping the lock after it (movers, in Lipton's sense).
+//! A step is one access that other actors can see or influence. It also includes actions whose exact
+//! time no other actor can see (movers, in Lipton's sense): taking a lock before the access, accesses
+//! that only the holder of the lock can see, and dropping the lock after the access.
 //!
 //! C sources: `drivers/net/tun.c` and `include/linux/ptr_ring.h` of Linux 7.3.
 
@@ -14,22 +14,22 @@ use crate::{
     world::{Actor, FREE, Holder, IDLE, MOST_SLOTS, State, after},
 };
 
-/// What an actor is.
+/// The kind of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A sender that looks whether the queue is stopped, then calls `tun_net_xmit()`. One is a
+    /// A sender that checks whether the queue is stopped, then calls `tun_net_xmit()`. One is a
     /// qdisc, which has one dequeuer at a time; two bypass it and race.
     Sender,
-    /// `tun_xdp_xmit()`: fills the ring, never looks at the queue.
+    /// `tun_xdp_xmit()`: fills the ring, and never checks the queue.
     XdpSender,
-    /// `ip link set down`, then `up`, again and again: `tun_net_close()` and `tun_net_open()`.
+    /// `ip link set down` and `up` in turn: `tun_net_close()` and `tun_net_open()`.
     Link,
-    /// Another file is detached, and its slot, queue 0, becomes this file's, which had queue 1.
+    /// Another file is detached, and this file, which had queue 1, gets its slot and its queue 0.
     TakeOver,
-    /// This file is detached, by `TUNSETQUEUE`, and its slot becomes another file's, which stops
-    /// the queue as it likes.
+    /// This file is detached with `TUNSETQUEUE`, and another file gets its slot. The producer of that
+    /// file may stop the queue.
     Detach,
-    /// This file, which had no device, becomes a further queue of one: `tun_attach()`.
+    /// This file, which had no device, becomes a further queue of a device: `tun_attach()`.
     Attach,
     /// The device is removed: `tfile->tun` becomes NULL, and after a grace period the device is
     /// freed.
@@ -40,9 +40,9 @@ pub(crate) enum Kind {
     Resize(u8),
     /// A scan gives the ring another number of slots, from 1 up to this one: `TunDevice::exchange()` of `src/device.rs`.
     Fit(u8, Fits),
-    /// tun's own `read()`: consumes one, as C does, and wakes by its own rules.
+    /// tun's own `read()`: consumes one entry in C, and wakes the queue by tun's rules.
     Reader,
-    /// Something that is not backpressure stops the queue.
+    /// Stops the queue for a reason other than backpressure.
     Stopper,
     /// A scan finds the queue stopped for too long, and later that the consumer reads: `State::scan()` of
     /// `src/backpressure.rs`. Here at any time, as the consumer may rest for any time.
@@ -53,52 +53,52 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Clears the flag, then wakes the queue under both locks.
-    AsItIs,
-    /// The queue is woken without the locks.
+    Correct,
+    /// Wakes the queue without the locks.
     WithoutLocks,
-    /// The queue is woken first.
+    /// Wakes the queue before it clears the flag.
     WakeFirst,
 }
 
-/// Which array a ring gets.
+/// The arrays that a scan may give to a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fits {
-    /// As `size::fits()` decides.
-    AsItIs,
-    /// Also one that the entries fill, below a running queue.
+    /// Arrays for which `size::fits()` returns true.
+    Correct,
+    /// Also arrays that the entries fill, below a running queue.
     Full,
 }
 
-/// What holds in the whole of a run.
+/// Rules that hold throughout a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// A sender may find the ring full though the queue was running.
     pub(crate) drops_allowed: bool,
-    /// Somebody changes whose queue is whose. Where nobody does, asking for that is no step of its
-    /// own, and so for the next two.
+    /// An actor changes the owner of a queue. If no actor does, checking the owner is not a step. The
+    /// same holds for the next three.
     pub(crate) owner_changes: bool,
-    /// Somebody changes whether the device runs.
+    /// An actor takes the device down or up.
     pub(crate) running_changes: bool,
-    /// Somebody takes the device away.
+    /// An actor adds or removes the device.
     pub(crate) device_changes: bool,
-    /// The flag is cleared and set.
+    /// An actor clears and sets the flag.
     pub(crate) flag_changes: bool,
-    /// The count of freed slots is not followed beyond this.
+    /// The count of freed slots is kept up to this number.
     pub(crate) most_count: u8,
 }
 
-/// What one step came to.
+/// The result of one step.
 pub(crate) enum Step {
-    /// Done; the text is for a trace.
+    /// The step was made; the text is for a trace.
     Done(String),
-    /// The actor has nothing to do, or waits for a lock.
+    /// The actor has no step to make, or waits for a lock.
     Blocked,
-    /// A property was broken.
+    /// The step violated a property.
     Broken(Breach),
 }
 
 impl Kind {
-    /// How many ways there are to go on from any state.
+    /// Returns the number of different next steps.
     pub(crate) fn choices(self) -> u8 {
         match self {
             Self::Sender | Self::TakeOver => 2,
@@ -107,7 +107,7 @@ impl Kind {
         }
     }
 
-    /// Whether the actor can stay where it is for good.
+    /// Returns whether the actor may make no further step.
     pub(crate) fn rests(self, actor: Actor) -> bool {
         match self {
             Self::Link => matches!(actor.step, 0 | 3),
@@ -119,7 +119,7 @@ impl Kind {
         }
     }
 
-    /// Makes the next step of actor `me`, in the way `choice`.
+    /// Makes the step `choice` of actor `me`.
     pub(crate) fn step(self, s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
         let mut actor = s.actors[usize::from(me)];
         let holder = Holder::Actor(me);
@@ -156,31 +156,31 @@ impl Kind {
     }
 }
 
-/// Takes a lock if it is free.
+/// Takes a lock if it is free, and returns whether it did.
 fn take(lock: &mut Holder, holder: Holder) -> bool {
-    let free = *lock == Holder::Nobody;
+    let free = *lock == Holder::Free;
     if free {
         *lock = holder;
     }
     free
 }
 
-/// Both locks could be taken, for a step that also drops them.
+/// Returns whether both locks are free, for a step that takes and drops them.
 fn both_free(s: &State) -> bool {
-    s.consumer_lock == Holder::Nobody && s.producer_lock == Holder::Nobody
+    s.consumer_lock == Holder::Free && s.producer_lock == Holder::Free
 }
 
-/// Drops what locks are held.
+/// Drops the locks that `holder` has.
 fn drop_locks(s: &mut State, holder: Holder) {
     for lock in [&mut s.consumer_lock, &mut s.producer_lock] {
         if *lock == holder {
-            *lock = Holder::Nobody;
+            *lock = Holder::Free;
         }
     }
 }
 
-/// `__ptr_ring_produce()`, under the producer lock. Between its look at the slot and its write
-/// nobody else writes that slot: it is free, and only a producer fills a free slot.
+/// `__ptr_ring_produce()`, under the producer lock. Between its check of the slot and its write no
+/// other actor writes that slot: it is free, and only a producer fills a free slot.
 fn produce(s: &mut State) -> bool {
     let room = s.has_room() == Some(true);
     if room {
@@ -194,11 +194,10 @@ fn produce(s: &mut State) -> bool {
 fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
     let holder = Holder::Actor(me);
     let mut actor = s.actors[usize::from(me)];
-    // The queue that it sends to.
+    // The queue for this packet.
     let queue = usize::from(if actor.step == 0 { choice } else { actor.note });
     let (step, text) = match actor.step {
-        // The qdisc's look at the queue. Sending to a slot that is another file's is no concern
-        // of this ring.
+        // The qdisc checks the queue. A packet for another file's slot does not concern this ring.
         0 if s.owned[queue] && !s.stopped[queue] => {
             actor.note = choice;
             (
@@ -218,12 +217,12 @@ fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
             } else {
                 "finds the ring full, and drops"
             };
-            let asks_whether_running = if rules.running_changes { 3 } else { 4 };
+            let checks_running = if rules.running_changes { 3 } else { 4 };
             (
                 if rules.flag_changes {
                     8
                 } else {
-                    asks_whether_running
+                    checks_running
                 },
                 text,
             )
@@ -232,16 +231,16 @@ fn sender(s: &mut State, me: u8, choice: u8, rules: Rules) -> Step {
         8 => (if rules.running_changes { 3 } else { 4 }, "sees the flag"),
         3 => (
             if s.running { 4 } else { 0 },
-            "asks whether the device runs",
+            "checks whether the device runs",
         ),
-        // A ring without slots is never full: that is -EINVAL.
+        // A ring without slots is not full (-EINVAL).
         4 if s.has_room() == Some(false) => (5, "sees that the next slot is occupied"),
         4 => (0, "sees that the next slot is free"),
         5 => {
             s.stopped[queue] = true;
             (6, "stops the queue")
         }
-        6 if s.has_room() == Some(true) => (7, "sees that the next slot is free by now"),
+        6 if s.has_room() == Some(true) => (7, "sees that the next slot has become free"),
         6 => (0, "sees that the next slot is still occupied"),
         7 => {
             s.stopped[queue] = false;
@@ -264,7 +263,7 @@ fn xdp_sender(s: &mut State, holder: Holder) -> Option<&'static str> {
     }
     let room = produce(s);
     drop_locks(s, holder);
-    // A try that fails changes nothing.
+    // A failed attempt does not change the state.
     room.then_some("produces")
 }
 
@@ -299,35 +298,35 @@ fn link(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
     Some(text)
 }
 
-/// `__tun_detach()` of the file that had queue 0; this one has the last queue, 1. The grace period
-/// in it is not waited for here, so what it excludes is searched, too.
+/// `__tun_detach()` of the file that had queue 0; this file has the last queue, 1. The grace period in
+/// it is left out, so the search includes interleavings that it excludes.
 fn take_over(s: &mut State, actor: &mut Actor, choice: u8) -> Option<&'static str> {
     let text = match actor.step {
         0 => {
-            // As the other file's producer left it.
+            // The state in which the other file's producer left the queue.
             s.stopped[0] = choice == 1;
             s.owned[0] = true;
             if choice == 1 {
-                "slot 0 is this file's, too, and the queue is stopped"
+                "slot 0 is this file's too, and the queue is stopped"
             } else {
-                "slot 0 is this file's, too, and the queue is running"
+                "slot 0 is this file's too, and the queue is running"
             }
         }
-        1 if s.consumer_lock == Holder::Nobody => {
+        1 if s.consumer_lock == Holder::Free => {
             s.queue_index = 0;
             s.count = 0;
             "the file's queue is 0"
         }
         2 => {
             s.owned[1] = false;
-            "slot 1 is nobody's"
+            "slot 1 is NULL"
         }
         3 if both_free(s) => {
             s.count = 0;
-            if s.running && s.is_dry() {
+            if s.running && s.is_empty() {
                 s.stopped[0] = false;
             }
-            "wakes the queue if the ring is dry"
+            "wakes the queue if the ring is empty"
         }
         _ => return None,
     };
@@ -337,7 +336,7 @@ fn take_over(s: &mut State, actor: &mut Actor, choice: u8) -> Option<&'static st
 
 fn detach(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
     let text = match actor.step {
-        0 if s.consumer_lock == Holder::Nobody => {
+        0 if s.consumer_lock == Holder::Free => {
             // Under this file's consumer lock.
             s.owned[0] = false;
             "the slot is another file's"
@@ -375,8 +374,8 @@ fn remove(s: &mut State, actor: &mut Actor) -> Option<&'static str> {
             s.attached = false;
             "tfile->tun is NULL"
         }
-        // `synchronize_net()`, for those who may have seen the device before. Senders are gone by
-        // then, too.
+        // `synchronize_net()`, for the consumer, which may have seen the device before. No sender is left
+        // by then.
         1 if !s.consumer.rcu => {
             s.gone = true;
             s.owned = [false; 2];
@@ -425,7 +424,7 @@ fn exchange(s: &mut State, size: u8) {
     s.size = size;
     s.producer = if kept >= size { 0 } else { kept };
     (s.head, s.tail) = (0, 0);
-    // As `__ptr_ring_set_size()` has it, of a batch that is 2 for rings of this size.
+    // As in `__ptr_ring_set_size()`, for a batch of 2.
     s.batch = if size >= 4 { 2 } else { 1 };
 }
 
@@ -433,7 +432,7 @@ fn fit(s: &mut State, size: u8, fits: Fits) -> Option<&'static str> {
     let queue = usize::from(s.queue_index);
     let entries = usize::from(after(s.next_in, s.next_out));
     let is_stopped = match fits {
-        Fits::AsItIs => s.stopped[queue],
+        Fits::Correct => s.stopped[queue],
         Fits::Full => true,
     };
     if size == 0 || size == s.size || !both_free(s) {
@@ -447,13 +446,13 @@ fn fit(s: &mut State, size: u8, fits: Fits) -> Option<&'static str> {
     if s.running && s.slots[usize::from(s.producer)] == FREE {
         s.stopped[queue] = false;
     }
-    Some("gives the ring another size")
+    Some("replaces the array")
 }
 
 fn release(s: &mut State, actor: &mut Actor, order: Order) -> Option<&'static str> {
     let clears = u8::from(order == Order::WakeFirst);
     let text = match actor.step {
-        // With a step that is blocked as long as it makes no sense.
+        // Only a stopped queue of a device with the flag is released.
         0 if !s.stopped[usize::from(s.queue_index)] || !s.flag => return None,
         2 => {
             s.flag = true;
@@ -478,13 +477,13 @@ fn release(s: &mut State, actor: &mut Actor, order: Order) -> Option<&'static st
 fn reader(s: &mut State, actor: &mut Actor, holder: Holder, rules: Rules) -> Option<&'static str> {
     let queue = usize::from(s.queue_index);
     Some(match actor.step {
-        0 if !s.is_dry() && take(&mut s.consumer_lock, holder) => {
-            // The slot at the head stays as it is as long as the lock is held.
+        0 if !s.is_empty() && take(&mut s.consumer_lock, holder) => {
+            // The slot at the head does not change while the lock is held.
             let next = s.head + 1;
             let free = next - s.tail >= s.batch || next >= s.size;
             *actor = Actor {
                 step: 1,
-                // One more than the end of what is to be freed, or nothing is.
+                // The end of the slots to be freed, plus 1; 0 if no slot is to be freed.
                 note: if free { next + 1 } else { 0 },
             };
             "takes the consumer lock"
@@ -515,7 +514,7 @@ fn reader(s: &mut State, actor: &mut Actor, holder: Holder, rules: Rules) -> Opt
                 actor.step = 0;
                 drop_locks(s, holder);
             }
-            "asks whether the queue is its own"
+            "checks whether the queue is this file's"
         }
         3 => {
             if s.stopped[queue] {
@@ -525,23 +524,23 @@ fn reader(s: &mut State, actor: &mut Actor, holder: Holder, rules: Rules) -> Opt
                 actor.step = 0;
                 drop_locks(s, holder);
             }
-            "looks at the queue"
+            "checks the queue"
         }
         4 => {
-            if s.count >= s.size / 2 || s.is_dry() {
+            if s.count >= s.size / 2 || s.is_empty() {
                 s.stopped[queue] = false;
                 s.count = 0;
             }
             actor.step = 0;
             drop_locks(s, holder);
-            "wakes the queue if enough were consumed"
+            "wakes the queue if enough entries were consumed"
         }
         _ => return None,
     })
 }
 
-/// Hands entries back: `ptr_ring_unconsume()`, which vhost calls with what is left of its array
-/// when the backend goes.
+/// `ptr_ring_unconsume()`, which vhost calls with the remaining entries of its array when the backend is
+/// removed.
 pub(crate) fn unconsume(s: &mut State, count: u8) {
     if s.size == 0 {
         return;
@@ -553,7 +552,7 @@ pub(crate) fn unconsume(s: &mut State, count: u8) {
     for _ in 0..count {
         let head = s.head.checked_sub(1).unwrap_or(s.size - 1);
         if s.slots[usize::from(head)] != FREE {
-            // What is left does not fit, and is destroyed.
+            // The remaining entries do not fit, and are destroyed.
             return;
         }
         s.next_out = after(s.next_out.wrapping_sub(1), 0);
@@ -563,7 +562,7 @@ pub(crate) fn unconsume(s: &mut State, count: u8) {
     }
 }
 
-/// Whether nothing happens any more unless the consumer is called, or somebody comes along.
+/// Returns whether all actors rest: no step follows unless the consumer is called or an actor begins again.
 pub(crate) fn at_rest(s: &State, actors: &[Kind]) -> bool {
     s.consumer.place == IDLE
         && actors

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The traits of `consume.rs`, each method an access of the script.
+//! Implements the traits of `consume.rs`: each method is an access of the script.
 
 use crate::script::Returned;
 
-/// A copy of the code under test: runs a call for that many entries.
+/// Runs a call of one copy of the code under test for this number of entries.
 pub(crate) type Adapter = fn(usize) -> Returned;
 
-/// A slot is known by its index.
+/// A slot, by its index.
 pub(crate) struct Slot(pub(crate) u8);
 
 const MOST: usize = 16;
 
-/// As many slots as a ring here can have.
+/// The slots of the largest ring.
 pub(crate) static SLOTS: [Slot; MOST] = {
     let mut slots = [const { Slot(0) }; MOST];
     let mut index = 0;
@@ -23,31 +23,30 @@ pub(crate) static SLOTS: [Slot; MOST] = {
     slots
 };
 
-/// Indices and counts that do not fit are wrong in any case.
+/// Converts an index or a count. An index or count that does not fit is wrong in any case.
 pub(crate) fn small(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-/// Implements the traits of the module `consume` beside it. There is one such module for each copy
-/// of the code under test, with traits of its own.
+/// Implements the traits of the module `consume` beside it. Each copy of the code under test has such a
+/// module, with its own traits.
 #[macro_export]
 macro_rules! adapter {
     () => {
         use core::{ffi::c_void, mem::MaybeUninit, ptr, ptr::NonNull};
         use $crate::{
             adapter::{SLOTS, Slot, small},
-            script::{Access, Returned, Said, ask},
+            script::{Access, Returned, Wake, perform},
         };
 
         impl consume::Slot for Slot {
             fn read(&self) -> Option<NonNull<c_void>> {
-                NonNull::new(ptr::without_provenance_mut(usize::from(ask(Access::Read(
-                    self.0,
-                )))))
+                let entry = perform(Access::Read(self.0));
+                NonNull::new(ptr::without_provenance_mut(usize::from(entry)))
             }
 
             fn free(&self) {
-                ask(Access::Free(self.0));
+                perform(Access::Free(self.0));
             }
         }
 
@@ -55,7 +54,7 @@ macro_rules! adapter {
 
         impl Drop for Ring {
             fn drop(&mut self) {
-                ask(Access::Unlock);
+                perform(Access::Unlock);
             }
         }
 
@@ -64,33 +63,33 @@ macro_rules! adapter {
             type Producer<'a> = Producer;
 
             fn slots(&self) -> &[Slot] {
-                &SLOTS[..usize::from(ask(Access::Size))]
+                &SLOTS[..usize::from(perform(Access::Size))]
             }
 
             fn batch(&self) -> usize {
-                usize::from(ask(Access::Batch))
+                usize::from(perform(Access::Batch))
             }
 
             fn head(&self) -> usize {
-                usize::from(ask(Access::Head))
+                usize::from(perform(Access::Head))
             }
 
             fn set_head(&self, head: usize) {
-                ask(Access::SetHead(small(head)));
+                perform(Access::SetHead(small(head)));
             }
 
             fn tail(&self) -> usize {
-                usize::from(ask(Access::Tail))
+                usize::from(perform(Access::Tail))
             }
 
             fn set_tail(&self, tail: usize) {
-                ask(Access::SetTail(small(tail)));
+                perform(Access::SetTail(small(tail)));
             }
 
             fn release(self, _taken: usize) {}
 
             fn lock_producer(&self) -> Producer {
-                ask(Access::LockProducer);
+                perform(Access::LockProducer);
                 Producer
             }
         }
@@ -99,13 +98,13 @@ macro_rules! adapter {
 
         impl Drop for Producer {
             fn drop(&mut self) {
-                ask(Access::UnlockProducer);
+                perform(Access::UnlockProducer);
             }
         }
 
         impl consume::Producer for Producer {
             fn has_room(&self) -> bool {
-                ask(Access::HasRoom) != 0
+                perform(Access::HasRoom) != 0
             }
         }
 
@@ -113,11 +112,11 @@ macro_rules! adapter {
 
         impl consume::Queue for Queue {
             fn is_stopped(&self) -> bool {
-                ask(Access::IsStopped(self.0)) != 0
+                perform(Access::IsStopped(self.0)) != 0
             }
 
             fn wake(&self) {
-                ask(Access::Wake(self.0));
+                perform(Access::Wake(self.0));
             }
         }
 
@@ -127,27 +126,27 @@ macro_rules! adapter {
             type Queue = Queue;
 
             fn has_backpressure(&self) -> bool {
-                ask(Access::Backpressure) != 0
+                perform(Access::Backpressure) != 0
             }
 
             fn is_running(&self) -> bool {
-                ask(Access::Running) != 0
+                perform(Access::Running) != 0
             }
 
             fn owns_queue(&self) -> bool {
-                ask(Access::Owns) != 0
+                perform(Access::Owns) != 0
             }
 
             fn queue(&self) -> Option<Queue> {
-                Some(Queue(ask(Access::Queue)))
+                Some(Queue(perform(Access::Queue)))
             }
 
             fn add_freed(&self, slots: usize) -> usize {
-                usize::from(ask(Access::AddFreed(small(slots))))
+                usize::from(perform(Access::AddFreed(small(slots))))
             }
 
             fn reset_freed(&self) {
-                ask(Access::ResetFreed);
+                perform(Access::ResetFreed);
             }
         }
 
@@ -155,7 +154,7 @@ macro_rules! adapter {
 
         impl Drop for BottomHalvesOff {
             fn drop(&mut self) {
-                ask(Access::BottomHalvesOn);
+                perform(Access::BottomHalvesOn);
             }
         }
 
@@ -168,25 +167,25 @@ macro_rules! adapter {
             type BottomHalvesOff = BottomHalvesOff;
 
             fn lock(&self) -> Ring {
-                ask(Access::Lock);
+                perform(Access::Lock);
                 Ring
             }
 
             fn bottom_halves_off(&self) -> BottomHalvesOff {
-                ask(Access::BottomHalvesOff);
+                perform(Access::BottomHalvesOff);
                 BottomHalvesOff
             }
 
             fn wake_after(&self) -> usize {
-                usize::from(ask(Access::WakeAfter))
+                usize::from(perform(Access::WakeAfter))
             }
 
             fn most_suppressed(&self) -> usize {
-                usize::from(ask(Access::MostSuppressed))
+                usize::from(perform(Access::MostSuppressed))
             }
 
             fn checkpoints(&self) -> usize {
-                usize::from(ask(Access::Checkpoints))
+                usize::from(perform(Access::Checkpoints))
             }
 
             fn with_device(
@@ -194,13 +193,13 @@ macro_rules! adapter {
                 _ring: &Ring,
                 check: impl FnOnce(Device) -> bool,
             ) -> Option<bool> {
-                let result = (ask(Access::Enter) != 0).then(|| check(Device));
-                ask(Access::Leave);
+                let result = (perform(Access::Enter) != 0).then(|| check(Device));
+                perform(Access::Leave);
                 result
             }
 
             fn check_layout(&self, _ring: &Ring) {
-                ask(Access::CheckLayout);
+                perform(Access::CheckLayout);
             }
         }
 
@@ -211,9 +210,9 @@ macro_rules! adapter {
                 taken: outcome.taken,
                 freed: outcome.freed,
                 wake: match outcome.wake {
-                    consume::Wake::NotNeeded => Said::NotNeeded,
-                    consume::Wake::Done => Said::Done,
-                    consume::Wake::Suppressed => Said::Suppressed,
+                    consume::Wake::NotNeeded => Wake::NotNeeded,
+                    consume::Wake::Done => Wake::Done,
+                    consume::Wake::Suppressed => Wake::Suppressed,
                 },
                 out: variants::addresses(&out, outcome.taken),
             }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The search: breadth first over all states that can be reached, so that the first breach found
-//! is the shortest.
+//! The search: breadth first over all reachable states, so the first breach found has the shortest
+//! trace.
 
 use crate::{
     Adapter,
     actors::{self, Kind, Rules, Step},
-    script::{Access, Breach, Next, Tree},
+    script::{Access, Breach, Next, Tree, Wake},
     world::{FREE, Holder, IDLE, State, after},
 };
 use std::{
@@ -14,37 +14,37 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
-/// How many ring-fulls may be freed while wakes are suppressed: fewer than in the module, for there to be fewer
-/// states. A sender that heeds the stop has the ring full again once at most.
+/// The number of ring-fulls that may be freed while wakes are suppressed. It is smaller than in the module, to
+/// have fewer states. A sender that obeys the stop fills the ring again at most once.
 const MOST_SUPPRESSED: u8 = 2;
 
-/// One run of the search: where it starts and who takes part.
+/// One run of the search: its start and its actors.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) size: u8,
     pub(crate) batch: u8,
-    /// For how many entries the consumer calls.
-    pub(crate) asks: Vec<u8>,
-    /// The consumer hands any number of the entries of its last call back.
-    pub(crate) hand_back: bool,
+    /// The numbers of entries that the consumer requests.
+    pub(crate) requests: Vec<u8>,
+    /// The consumer may unconsume any number of the entries of its last call.
+    pub(crate) unconsume: bool,
     pub(crate) actors: Vec<Kind>,
     /// A sender may find the ring full though the queue was running.
     pub(crate) drops_allowed: bool,
     /// `IFF_BACKPRESSURE` is set.
     pub(crate) backpressure: bool,
-    /// How much is freed before a wake, in percent of the ring.
+    /// The percentage of the ring that is freed before a wake.
     pub(crate) wake_after: u8,
-    /// How often the queue is looked at in a ring-full.
+    /// The least number of checkpoints in a ring.
     pub(crate) checkpoints: u8,
 }
 
 impl Config {
-    /// How many slots are freed before a wake, in a ring of that size.
+    /// Returns the number of slots that are freed before a wake, in a ring of this size.
     fn enough(&self, size: u8) -> u8 {
         (u16::from(size) * u16::from(self.wake_after) / 100) as u8
     }
 
-    /// Whether the device may be released.
+    /// Returns whether the device may be released.
     fn releases(&self) -> bool {
         self.actors
             .iter()
@@ -65,7 +65,7 @@ impl Config {
             running_changes: has(Kind::Link),
             device_changes: has(Kind::Attach) || has(Kind::Remove),
             flag_changes: self.releases(),
-            // One more than any threshold.
+            // One more than the largest threshold.
             most_count: {
                 let largest = largest.max().unwrap_or(self.size).max(self.size);
                 self.enough(largest).max(largest * MOST_SUPPRESSED) + 1
@@ -73,8 +73,8 @@ impl Config {
         }
     }
 
-    /// The states to start from: an empty ring, its indices at every offset. Before an
-    /// attach, the layout of the driver is known or unknown.
+    /// Returns the start states: an empty ring, with its indices at every offset. Before an attach, the
+    /// layout of the driver is known or unknown.
     fn starts(&self) -> impl Iterator<Item = State> {
         let attaches = self.actors.contains(&Kind::Attach);
         let known: &[bool] = if attaches { &[true, false] } else { &[true] };
@@ -97,25 +97,25 @@ impl Config {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) states: u64,
     pub(crate) transitions: u64,
-    /// Distinct prefixes of the code under test that were run.
+    /// The number of distinct prefixes of the code under test that were run.
     pub(crate) prefixes: u64,
-    /// The longest of the shortest ways to a state, in steps.
+    /// The largest distance of a state from the start, in steps.
     pub(crate) depth: u64,
-    /// How often the consumer woke the queue.
+    /// The number of wakes by the consumer.
     pub(crate) wakes: u64,
-    /// A wake was due, and then was not: transitions into such a return.
-    pub(crate) withheld: u64,
-    /// What was broken, and the steps that lead there.
+    /// The number of transitions in which a call returns a suppressed wake.
+    pub(crate) suppressed: u64,
+    /// The violated property, and the steps that lead there.
     pub(crate) breach: Option<(Breach, Vec<String>)>,
 }
 
-/// Two 64-bit hashes of a state, each by a key of its own. They stand for it among the states that
-/// were seen: for 10^7 of them in a run the odds that any two are taken for one are about 10^-25.
+/// Two 64-bit hashes of a state, with different keys. They represent the state in the set of seen
+/// states: for 10^7 states in a run, the probability that two of them have the same hashes is about 10^-25.
 #[derive(Default)]
 struct Fingerprint {
     hashes: [u64; 2],
@@ -133,7 +133,7 @@ impl Fingerprint {
         (self.word, self.bytes) = (0, 0);
     }
 
-    /// Where the first two actors are alike it does not matter which is which.
+    /// Hashes a state. If the first two actors are of one kind, exchanging them does not change the hash.
     fn of(state: &State, alike: bool) -> u128 {
         let mut state = *state;
         let [first, second, ..] = state.actors;
@@ -174,7 +174,7 @@ impl Hasher for Fingerprint {
     }
 }
 
-/// For fingerprints, which are hashes already.
+/// Hashes fingerprints, which are hashes already.
 #[derive(Clone, Copy, Default)]
 struct Same(u64);
 
@@ -190,7 +190,7 @@ impl Hasher for Same {
     }
 }
 
-/// One way on from a state: who, and which of the actor's choices.
+/// One possible step from a state: the actor, and its choice.
 #[derive(Clone, Copy)]
 struct Choice {
     /// 0 is the consumer.
@@ -200,15 +200,15 @@ struct Choice {
 
 struct Search<'a> {
     config: &'a Config,
-    /// The property that counts where a wake breaks one: any, if there is none.
+    /// The only property that a wake is checked for; all properties if `None`.
     wanted: Option<&'a str>,
     rules: Rules,
     tree: Tree<'a>,
     report: Report,
 }
 
-/// Explores all of it, up to the first breach. With a property that is wanted, a wake may break
-/// others before.
+/// Explores all states up to the first breach. With a wanted property, wakes may violate other
+/// properties before.
 pub(crate) fn explore(config: &Config, adapter: Adapter, wanted: Option<&str>) -> Report {
     let mut search = Search {
         config,
@@ -218,7 +218,7 @@ pub(crate) fn explore(config: &Config, adapter: Adapter, wanted: Option<&str>) -
         report: Report::default(),
     };
     let mut seen = HashSet::<u128, BuildHasherDefault<Same>>::default();
-    // For each state in the order of discovery: the one before, and the choice that led here.
+    // For each state, in the order of discovery: the state before it, and the choice that led to it.
     let mut ways: Vec<(u32, Choice)> = Vec::new();
     let mut queue = VecDeque::new();
     let alike = matches!(config.actors[..], [first, second, ..] if first == second);
@@ -267,10 +267,10 @@ pub(crate) fn explore(config: &Config, adapter: Adapter, wanted: Option<&str>) -
             }
         }
         if breach.is_none() && !moved {
-            breach = Some(Breach::new("locks", "nobody can go on"));
+            breach = Some(Breach::new("locks", "no actor can continue"));
         }
         if let Some(breach) = breach {
-            // The last step only if it was what broke.
+            // Includes the last step only if that step violated the property.
             let last = match search.liveness(&state) {
                 Err(_) => index,
                 Ok(()) if !moved => index,
@@ -287,19 +287,19 @@ pub(crate) fn explore(config: &Config, adapter: Adapter, wanted: Option<&str>) -
 }
 
 impl Search<'_> {
-    /// The queue is not left stopped: nothing goes on by itself, the ring is dry, and a stop that
-    /// is this file's to undo stands.
+    /// Checks that the queue is not stopped at rest if the ring is empty and this file may wake the
+    /// queue.
     fn liveness(&self, s: &State) -> Result<(), Breach> {
         let queue = usize::from(s.queue_index);
         let stalled = actors::at_rest(s, &self.config.actors)
-            && s.is_dry()
+            && s.is_empty()
             && s.stopped[queue]
             && s.size > 0
             && s.owned[queue]
             && s.running
             && s.attached
             && s.flag;
-        // However long the consumer rests, and whatever is in the ring.
+        // However long the consumer rests, and with any contents of the ring.
         let blocked = self.config.releases()
             && actors::at_rest(s, &self.config.actors)
             && !s.flag
@@ -313,22 +313,22 @@ impl Search<'_> {
         if stalled {
             return Err(Breach::new(
                 "liveness",
-                "the ring is dry, and the queue stays stopped",
+                "the ring is empty, and the queue stays stopped",
             ));
         }
         Ok(())
     }
 
-    /// How many ways the consumer has to go on.
+    /// Returns the number of choices of the consumer.
     fn choices(&self, s: &State) -> u8 {
         if s.consumer.place == IDLE {
-            self.config.asks.len() as u8 + s.consumer.hand
+            self.config.requests.len() as u8 + s.consumer.unconsumable
         } else {
             1
         }
     }
 
-    /// Makes one step; what is seen on the way goes to `trace`.
+    /// Makes one step, and adds its accesses to `trace`.
     fn step(&mut self, s: &mut State, choice: Choice, trace: Option<&mut Vec<String>>) -> Step {
         let step = match choice.actor {
             0 => self.consumer(s, choice.choice, trace),
@@ -346,30 +346,29 @@ impl Search<'_> {
         step
     }
 
-    /// The consumer's next access that others can see or influence, with all that follows it and
+    /// Makes the consumer's next access that other actors can see or influence, and the accesses after it
     /// that they cannot.
     fn consumer(&mut self, s: &mut State, choice: u8, mut trace: Option<&mut Vec<String>>) -> Step {
-        let asks = self.config.asks.len() as u8;
-        if s.consumer.place == IDLE && choice >= asks {
-            return unconsume(s, choice - asks + 1);
+        let requests = self.config.requests.len() as u8;
+        if s.consumer.place == IDLE && choice >= requests {
+            return unconsume(s, choice - requests + 1);
         }
         let mut place = match s.consumer.place {
-            IDLE => self.tree.start(self.config.asks[usize::from(choice)]),
+            IDLE => self.tree.start(self.config.requests[usize::from(choice)]),
             place => place,
         };
-        // Whether an access was made that others could see, or a lock was dropped.
+        // Whether an access was made that other actors can see, or a lock was dropped.
         let mut seen = false;
         let mut moved = false;
         loop {
             match self.tree.next(place) {
                 Next::Broken(breach) => return Step::Broken(breach.clone()),
                 Next::Returned(returned) => {
-                    self.report.withheld +=
-                        u64::from(returned.wake == crate::script::Said::Suppressed);
+                    self.report.suppressed += u64::from(returned.wake == Wake::Suppressed);
                     let taken = returned.taken as u8;
                     if taken != s.consumer.passed {
                         let passed = s.consumer.passed;
-                        let text = format!("{taken} handed out, the head moved by {passed}");
+                        let text = format!("{taken} taken, the head moved by {passed}");
                         return Step::Broken(Breach::new("conservation", text));
                     }
                     if let Some(trace) = &mut trace {
@@ -377,26 +376,26 @@ impl Search<'_> {
                     }
                     s.consumer.place = IDLE;
                     s.consumer.passed = 0;
-                    s.consumer.hand = if self.config.hand_back { taken } else { 0 };
+                    s.consumer.unconsumable = if self.config.unconsume { taken } else { 0 };
                     break;
                 }
                 &Next::Access(access) => {
                     let visible = self.can_be_seen(s, access);
-                    // A lock may be taken as late as what follows it, but not as early as what
-                    // comes before.
+                    // Taking a lock belongs to the step of the access that follows it, not to the step of
+                    // the access before it.
                     let takes = matches!(access, Access::Lock | Access::LockProducer);
                     if (visible || takes) && seen {
                         s.consumer.place = place;
                         break;
                     }
                     match self.access(s, access) {
-                        Ok(Some(answer)) => {
+                        Ok(Some(result)) => {
                             if let Some(trace) = &mut trace {
-                                trace.push(format!("    {access:?} gives {answer}   {s}"));
+                                trace.push(format!("    {access:?} gives {result}   {s}"));
                             }
-                            place = self.tree.follow(place, answer);
+                            place = self.tree.follow(place, result);
                         }
-                        // It holds the consumer lock, and waits for the producer's.
+                        // The consumer has the consumer lock, and waits for the producer lock.
                         Ok(None) if moved => {
                             s.consumer.place = place;
                             break;
@@ -415,10 +414,10 @@ impl Search<'_> {
         Step::Done(String::new())
     }
 
-    /// Whether others could tell when, relative to their steps, an access is made. They cannot for
-    /// what the lock that is held keeps still, nor for reading an occupied slot, which stays as it
-    /// is as long as the consumer lock is held. Locks are taken and dropped with such an access:
-    /// taken right before one, dropped right after one.
+    /// Returns whether other actors can see or influence when, relative to their steps, an access is made.
+    /// They cannot for state that a held lock protects, nor for reading an occupied slot, which does not
+    /// change while the consumer lock is held. A lock is taken right before a visible access, and dropped
+    /// right after one.
     fn can_be_seen(&self, s: &State, access: Access) -> bool {
         match access {
             Access::Read(index) => s.slot(index).is_none_or(|entry| entry == FREE),
@@ -434,7 +433,7 @@ impl Search<'_> {
         }
     }
 
-    /// Makes an access: its answer, or `None` if it has to wait.
+    /// Makes an access, and returns its result, or `None` if the access has to wait.
     fn access(&mut self, s: &mut State, access: Access) -> Result<Option<u8>, Breach> {
         let has_lock = |lock, what: &str| match lock {
             Holder::Consumer => Ok(()),
@@ -456,31 +455,31 @@ impl Search<'_> {
         {
             return Err(Breach::new(
                 "locks",
-                format!("{access:?} of a device that was freed"),
+                format!("{access:?} of a freed device"),
             ));
         }
-        let answer = match access {
+        let result = match access {
             Access::Lock => {
-                if s.consumer_lock != Holder::Nobody {
+                if s.consumer_lock != Holder::Free {
                     return Ok(None);
                 }
                 s.consumer_lock = Holder::Consumer;
-                s.consumer.hand = 0;
+                s.consumer.unconsumable = 0;
                 0
             }
             Access::LockProducer => {
-                if s.producer_lock != Holder::Nobody {
+                if s.producer_lock != Holder::Free {
                     return Ok(None);
                 }
                 s.producer_lock = Holder::Consumer;
                 0
             }
             Access::Unlock => {
-                s.consumer_lock = Holder::Nobody;
+                s.consumer_lock = Holder::Free;
                 0
             }
             Access::UnlockProducer => {
-                s.producer_lock = Holder::Nobody;
+                s.producer_lock = Holder::Free;
                 0
             }
             Access::BottomHalvesOff | Access::BottomHalvesOn => 0,
@@ -507,7 +506,7 @@ impl Search<'_> {
             Access::SetTail(tail) => {
                 let consumed = if s.head == 0 { s.size } else { s.head };
                 let due = consumed.saturating_sub(s.tail) >= s.batch || s.head == 0;
-                // Behind the last slot all are free; else a batch or more, up to the head.
+                // At the end of the array all slots are free; elsewhere a batch or more, up to the head.
                 let fits = match s.head {
                     0 => tail == 0,
                     head => s.tail < tail && tail <= head,
@@ -524,7 +523,7 @@ impl Search<'_> {
             Access::Read(index) => match s.slot(index) {
                 None => return Err(Breach::new("geometry", format!("{access:?}"))),
                 Some(FREE) => 0,
-                // Numbered from the first entry of this call, from 1.
+                // Entries are numbered from the first entry of this call, which is 1.
                 Some(entry) => after(entry.wrapping_sub(s.next_out) + s.consumer.passed, 0) + 1,
             },
             Access::Free(index) => {
@@ -546,7 +545,7 @@ impl Search<'_> {
                 s.consumer.rcu = false;
                 0
             }
-            // A file without a queue of its own is not compared.
+            // The layout is checked only for a file that owns its queue.
             Access::CheckLayout => {
                 s.layout_known |= s.attached && s.owned[usize::from(s.queue_index)];
                 0
@@ -571,10 +570,10 @@ impl Search<'_> {
                 0
             }
         };
-        Ok(Some(answer))
+        Ok(Some(result))
     }
 
-    /// What must hold at the instant of a wake by the consumer.
+    /// Checks the properties at the instant of a wake by the consumer.
     fn may_wake(&self, s: &State, queue: usize) -> Result<(), Breach> {
         let holds = [
             (
@@ -585,7 +584,7 @@ impl Search<'_> {
             (!s.closed, "running"),
             (s.owned[queue], "ownership"),
             (
-                s.count >= self.config.enough(s.size) || s.is_dry(),
+                s.count >= self.config.enough(s.size) || s.is_empty(),
                 "threshold",
             ),
         ];
@@ -594,12 +593,12 @@ impl Search<'_> {
             .into_iter()
             .find(|&(holds, property)| !holds && counts(property))
         {
-            Some((_, property)) => Err(Breach::new(property, "a wake that must not be")),
+            Some((_, property)) => Err(Breach::new(property, "a wake that is not allowed")),
             None => Ok(()),
         }
     }
 
-    /// What must hold as the consumer drops the producer lock: a wake is not suppressed for ever.
+    /// Checks, when the consumer drops the producer lock, that a wake is not suppressed forever.
     fn must_wake(&self, s: &State, access: Access) -> Result<(), Breach> {
         let queue = usize::from(s.queue_index);
         let overdue = access == Access::UnlockProducer
@@ -620,7 +619,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The steps that lead to a state, and what it looked like on the way.
+    /// Returns the steps that lead to a state, each with the state after it.
     fn trace(&mut self, starts: &[State], ways: &[(u32, Choice)], last: usize) -> Vec<String> {
         let mut choices = Vec::new();
         let mut at = last;
@@ -632,8 +631,8 @@ impl Search<'_> {
         let mut trace = vec![format!("starts with {state}")];
         for choice in choices.into_iter().rev() {
             if choice.actor == 0 && state.consumer.place == IDLE {
-                if let Some(n) = self.config.asks.get(usize::from(choice.choice)) {
-                    trace.push(format!("consumer: called for {n}"));
+                if let Some(n) = self.config.requests.get(usize::from(choice.choice)) {
+                    trace.push(format!("consumer: requests {n}"));
                 }
             }
             let mut seen = Vec::new();
@@ -648,12 +647,12 @@ impl Search<'_> {
     }
 }
 
-/// Hands entries of the last call back.
+/// Unconsumes entries of the last call.
 fn unconsume(s: &mut State, count: u8) -> Step {
-    if s.consumer_lock != Holder::Nobody || s.producer_lock != Holder::Nobody {
+    if s.consumer_lock != Holder::Free || s.producer_lock != Holder::Free {
         return Step::Blocked;
     }
-    s.consumer.hand = 0;
+    s.consumer.unconsumable = 0;
     actors::unconsume(s, count);
-    Step::Done(format!("unconsume: hands {count} back"))
+    Step::Done(format!("unconsume: returns {count}"))
 }

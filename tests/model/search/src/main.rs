@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An exhaustive, sequentially consistent search through all that can become of `src/consume.rs`
-//! among its surroundings. See `../README.rst`.
+//! An exhaustive, sequentially consistent search through all interleavings of `src/consume.rs` and its
+//! surroundings. See `../README.rst`.
 //!
 //! ```text
-//! search list                           the groups, one a line
+//! search list                           prints the names of the groups, one per line
 //! search check GROUP                    searches a group; exits with 0 if all properties hold
-//! search mutant NAME GROUP PROPERTY     exits with 0 if the mistake breaks that very property there,
-//!                                       and prints the shortest way to it
+//! search mutant NAME GROUP PROPERTY     searches a group with a mutant; exits with 0 if it violates this
+//!                                       property, and prints the shortest trace
 //!
-//! JOBS=   how many runs to search at once (default: as many as there are processors)
+//! JOBS=   number of runs that are searched at once (default: the number of CPUs)
 //! ```
 
 mod actors;
@@ -23,7 +23,7 @@ mod size;
 mod sync;
 mod world;
 
-// The code under test is not all used here, and its copies are not this crate's to tidy.
+// Not all of the code under test is used here, and warnings about its copies belong to the module.
 #[allow(dead_code, unused, clippy::all, missing_docs, reason = "generated")]
 mod sources {
     include!(concat!(env!("OUT_DIR"), "/sources.rs"));
@@ -55,7 +55,7 @@ fn group(name: &str) -> Result<&'static Group, String> {
         .ok_or_else(|| format!("{name}: no such group"))
 }
 
-/// What a group's runs came to together.
+/// The total of a group's runs.
 #[derive(Default)]
 struct Sum {
     runs: usize,
@@ -64,15 +64,15 @@ struct Sum {
     prefixes: u64,
     depth: u64,
     wakes: u64,
-    withheld: u64,
+    suppressed: u64,
     largest: u64,
-    /// The breach that was looked for, in the first run that has one.
+    /// The wanted breach, in the first run that has one.
     breach: Option<(usize, Report)>,
-    /// Other properties that were broken.
+    /// Other properties that were violated.
     others: BTreeSet<&'static str>,
 }
 
-/// How many runs to search at once.
+/// Returns the number of runs that are searched at once.
 fn jobs() -> usize {
     env::var("JOBS")
         .ok()
@@ -80,7 +80,7 @@ fn jobs() -> usize {
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Explores the runs, up to the first breach: of any property, or of the one that is looked for.
+/// Explores the runs up to the first breach of any property, or of the wanted one.
 fn explore_all(configs: &[Config], adapter: Adapter, wanted: Option<&str>) -> Sum {
     let next = AtomicUsize::new(0);
     let sum = Mutex::new(Sum::default());
@@ -98,7 +98,7 @@ fn explore_all(configs: &[Config], adapter: Adapter, wanted: Option<&str>) -> Su
             sum.prefixes += report.prefixes;
             sum.depth = sum.depth.max(report.depth);
             sum.wakes += report.wakes;
-            sum.withheld += report.withheld;
+            sum.suppressed += report.suppressed;
             sum.largest = sum.largest.max(report.states);
             if let Some((breach, _)) = &report.breach {
                 if wanted.is_some_and(|wanted| wanted != breach.property) {
@@ -120,7 +120,7 @@ fn explore_all(configs: &[Config], adapter: Adapter, wanted: Option<&str>) -> Su
     sum.into_inner().expect("no thread panicked")
 }
 
-/// Searches a group, and prints what it did.
+/// Searches a group, and prints bounds and totals.
 fn search(group: &Group, adapter: Adapter, wanted: Option<&str>) -> Sum {
     let start = Instant::now();
     let configs = group.configs();
@@ -131,7 +131,7 @@ fn search(group: &Group, adapter: Adapter, wanted: Option<&str>) -> Sum {
         group.sizes.start(),
         group.sizes.end(),
         group.batches,
-        group.asks()
+        group.requests()
     );
     println!(
         "{} of {} runs, {} states (at most {} in one run), {} transitions, up to {} steps deep",
@@ -143,10 +143,10 @@ fn search(group: &Group, adapter: Adapter, wanted: Option<&str>) -> Sum {
         sum.depth
     );
     println!(
-        "{} ways through a call, {} wakes, {} withheld, {:.1} s",
+        "{} paths through a call, {} wakes, {} suppressed, {:.1} s",
         sum.prefixes,
         sum.wakes,
-        sum.withheld,
+        sum.suppressed,
         start.elapsed().as_secs_f32()
     );
     if let Some((index, report)) = &sum.breach {
@@ -167,7 +167,7 @@ fn search(group: &Group, adapter: Adapter, wanted: Option<&str>) -> Sum {
 fn check(name: &str) -> Result<(), String> {
     let group = group(name)?;
     let sum = search(group, source("shipped")?, None);
-    match (sum.breach, group.breaks) {
+    match (sum.breach, group.violates) {
         (None, None) => {
             println!("all properties hold");
             Ok(())

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The code under test as a machine that can be stepped, and stopped at each access.
+//! Runs the code under test step by step, and stops it at each access.
 //!
-//! `consume_batched()` cannot be suspended. But it is deterministic: what it does next follows
-//! from what its accesses gave so far. So it is run from its start with the answers that it got
-//! before; at the first access for which there is no answer the run is given up by unwinding, and
-//! that access is the next step. [`Tree`] keeps the result, so each sequence of answers is run
-//! once, and a state of the search names the consumer's progress by one number.
+//! `consume_batched()` cannot be suspended. But it is deterministic: its next access depends only on the
+//! results of its accesses so far. So each step runs it from its start and replays these results. At the
+//! first access without a result the run is abandoned by unwinding, and this access is the next step.
+//! [`Tree`] keeps the access, so each sequence of results is run once, and a state of the search
+//! represents the consumer's progress by one number.
 
 use crate::Adapter;
 use std::{
@@ -16,26 +16,26 @@ use std::{
     thread,
 };
 
-/// What the code under test can do to the world around it.
+/// An access of the code under test to its surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Takes the consumer lock.
     Lock,
-    /// Drops it.
+    /// Drops the consumer lock.
     Unlock,
     /// Takes the producer lock.
     LockProducer,
-    /// Drops it.
+    /// Drops the producer lock.
     UnlockProducer,
     /// Turns bottom halves off.
     BottomHalvesOff,
-    /// Turns them on again.
+    /// Turns bottom halves on.
     BottomHalvesOn,
-    /// Asks how much is to be freed before a wake, in percent.
+    /// Reads the percentage of the ring that is freed before a wake.
     WakeAfter,
-    /// Asks how many ring-fulls may be freed before the queue is woken though its ring is full.
+    /// Reads the number of ring-fulls that may be freed before the queue of a full ring is woken.
     MostSuppressed,
-    /// Asks how often the queue is to be looked at in a ring-full.
+    /// Reads the least number of checkpoints in a ring.
     Checkpoints,
     /// Reads the ring's size.
     Size,
@@ -53,35 +53,35 @@ pub(crate) enum Access {
     Read(u8),
     /// Frees a slot.
     Free(u8),
-    /// Asks whether the producer's slot is free.
+    /// Checks whether the producer's slot is free.
     HasRoom,
     /// Enters an RCU section and reads the pointer to the device.
     Enter,
     /// Leaves the RCU section.
     Leave,
-    /// Compares the layout of the device's structures.
+    /// Checks the layout of the device's structures.
     CheckLayout,
-    /// Asks whether the device has backpressure.
+    /// Checks whether the device has backpressure.
     Backpressure,
-    /// Asks whether the device runs.
+    /// Checks whether the device runs.
     Running,
-    /// Asks whether the file owns its slot.
+    /// Checks whether the file owns its slot.
     Owns,
-    /// Asks which queue is the file's: its index and 1, or 0 where there is none.
+    /// Reads the index of the file's queue.
     Queue,
-    /// Asks whether that queue is stopped.
+    /// Checks whether the queue is stopped.
     IsStopped(u8),
-    /// Wakes that queue.
+    /// Wakes the queue.
     Wake(u8),
     /// Adds to the count of freed slots, and reads it.
     AddFreed(u8),
-    /// Sets that count to 0.
+    /// Resets the count of freed slots to 0.
     ResetFreed,
 }
 
-/// What became of the wake, as the code under test says.
+/// The wake, as the code under test returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Wake {
     /// `Wake::NotNeeded`.
     NotNeeded,
     /// `Wake::Done`.
@@ -90,17 +90,17 @@ pub(crate) enum Said {
     Suppressed,
 }
 
-/// What a call returned.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Returned {
     pub(crate) taken: usize,
     pub(crate) freed: usize,
-    pub(crate) wake: Said,
-    /// The entries handed out: the addresses that [`Access::Read`] was answered with.
+    pub(crate) wake: Wake,
+    /// The returned entries: the addresses that [`Access::Read`] returned.
     pub(crate) out: Vec<usize>,
 }
 
-/// A property, and how it was broken.
+/// A property, and how it was violated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Breach {
     pub(crate) property: &'static str,
@@ -116,7 +116,7 @@ impl Breach {
     }
 }
 
-/// What the code under test does next.
+/// The next event of the code under test.
 #[derive(Clone, Debug)]
 pub(crate) enum Next {
     Access(Access),
@@ -126,8 +126,8 @@ pub(crate) enum Next {
 
 #[derive(Default)]
 struct Script {
-    answers: Vec<u8>,
-    asked: Vec<Access>,
+    results: Vec<u8>,
+    accesses: Vec<Access>,
 }
 
 thread_local! {
@@ -135,24 +135,24 @@ thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a run is given up with.
-struct GivenUp;
+/// The payload of the unwinding that abandons a run.
+struct Abandoned;
 
-/// For the adapter: performs an access, which returns its answer, or does not return.
-pub(crate) fn ask(access: Access) -> u8 {
-    // Guards are dropped while a run is being given up.
+/// Performs an access for the adapter. Returns its result, or abandons the run if there is none.
+pub(crate) fn perform(access: Access) -> u8 {
+    // Guards are dropped while a run is abandoned.
     if thread::panicking() {
         return 0;
     }
-    let answer = SCRIPT.with_borrow_mut(|script| {
-        let answer = script.answers.get(script.asked.len()).copied();
-        script.asked.push(access);
-        answer
+    let result = SCRIPT.with_borrow_mut(|script| {
+        let result = script.results.get(script.accesses.len()).copied();
+        script.accesses.push(access);
+        result
     });
-    answer.unwrap_or_else(|| panic::resume_unwind(Box::new(GivenUp)))
+    result.unwrap_or_else(|| panic::resume_unwind(Box::new(Abandoned)))
 }
 
-/// Keeps panics of the code under test from being printed: they are findings, reported as such.
+/// Prevents panics of the code under test from being printed, as they are reported as breaches.
 pub(crate) fn quiet() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -162,20 +162,20 @@ pub(crate) fn quiet() {
     }));
 }
 
-/// No call needs as many accesses as this: one that does may not end.
+/// The largest number of accesses of a call. A call with more may not end.
 const MOST: usize = 400;
 
-/// Runs a call for `n` entries with answers to its first accesses.
-fn run(adapter: Adapter, wanted: Option<&str>, n: usize, answers: Vec<u8>) -> Next {
+/// Runs a call for `n` entries with the results of its first accesses.
+fn run(adapter: Adapter, wanted: Option<&str>, n: usize, results: Vec<u8>) -> Next {
     SCRIPT.set(Script {
-        answers,
-        asked: Vec::new(),
+        results,
+        accesses: Vec::new(),
     });
     RUNNING.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(|| adapter(n)));
     RUNNING.set(false);
     let script = SCRIPT.take();
-    if script.asked.len() > MOST {
+    if script.accesses.len() > MOST {
         return Next::Broken(Breach::new(
             "locks",
             format!("more than {MOST} accesses in one call"),
@@ -183,8 +183,12 @@ fn run(adapter: Adapter, wanted: Option<&str>, n: usize, answers: Vec<u8>) -> Ne
     }
     let counts = |breach: &Breach| wanted.is_none_or(|wanted| wanted == breach.property);
     match result {
-        Err(payload) if payload.is::<GivenUp>() => {
-            let last = script.asked.last().copied().expect("given up in an access");
+        Err(payload) if payload.is::<Abandoned>() => {
+            let last = script
+                .accesses
+                .last()
+                .copied()
+                .expect("abandoned in an access");
             audit(&script, last)
                 .filter(counts)
                 .map_or(Next::Access(last), Next::Broken)
@@ -194,7 +198,7 @@ fn run(adapter: Adapter, wanted: Option<&str>, n: usize, answers: Vec<u8>) -> Ne
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| payload.downcast_ref::<&str>().copied())
-                .unwrap_or("a panic without a text");
+                .unwrap_or("a panic without text");
             Next::Broken(Breach::new("panic", text))
         }
         Ok(returned) => audit_return(&script, n, &returned)
@@ -203,18 +207,18 @@ fn run(adapter: Adapter, wanted: Option<&str>, n: usize, answers: Vec<u8>) -> Ne
     }
 }
 
-/// What can be said of an access by those before it in the same call.
+/// Checks an access against the accesses before it in the same call.
 fn audit(script: &Script, next: Access) -> Option<Breach> {
     let (mut locked, mut producer, mut off, mut rcu) = (false, false, false, false);
     let (mut freed, mut added, mut stopped) = (0, 0, false);
-    let (mut look, mut dry, mut woken, mut took) = (0, false, false, false);
+    let (mut section, mut empty, mut woken, mut took) = (0, false, false, false);
     let mut not_stopped = false;
-    // Of the hold: the tail at its start and now; of the call: how far marks are apart.
+    // The tail at the start of the critical section and now; the ring's size and least number of checkpoints.
     let (mut tails, mut size, mut checkpoints): (Option<(u8, u8)>, u8, u8) = (None, 0, 1);
-    let last = script.asked.len() - 1;
+    let last = script.accesses.len() - 1;
     let mut breach = None;
-    for (index, access) in script.asked.iter().enumerate() {
-        let answer = (index < last).then(|| script.answers[index]);
+    for (index, access) in script.accesses.iter().enumerate() {
+        let result = (index < last).then(|| script.results[index]);
         let stride = 1_u8 << (size / checkpoints).checked_ilog2().unwrap_or(0);
         let (from, to) = tails.unwrap_or_default();
         let passed = freed + usize::from(from % stride) - usize::from(to % stride);
@@ -231,9 +235,9 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                     "locks",
                     "the consumer lock is taken inside the RCU section",
                 );
-                (locked, freed, added, stopped, woken, dry) = (true, 0, 0, false, false, false);
+                (locked, freed, added, stopped, woken, empty) = (true, 0, 0, false, false, false);
                 tails = None;
-                look += 1;
+                section += 1;
             }
             Access::Unlock => {
                 must(locked && !producer, "locks", "the locks do not nest");
@@ -247,11 +251,11 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                     "locks",
                     "the producer lock nests inside the consumer's",
                 );
-                must(off, "locks", "the producer lock wants bottom halves off");
+                must(off, "locks", "the producer lock requires bottom halves off");
                 producer = true;
             }
             Access::UnlockProducer => {
-                must(producer, "locks", "not held");
+                must(producer, "locks", "the producer lock is not held");
                 producer = false;
             }
             Access::BottomHalvesOff => off = true,
@@ -259,7 +263,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 must(
                     !locked && !producer,
                     "locks",
-                    "bottom halves come on under a lock",
+                    "bottom halves are turned on under a lock",
                 );
                 off = false;
             }
@@ -272,14 +276,14 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             Access::CheckLayout => must(locked && !rcu, "locks", "without the consumer lock"),
             Access::IsStopped(_) => {
                 must(rcu, "locks", "outside of the RCU section");
-                // The first hold is the only one that moves entries.
+                // Only the first critical section moves entries.
                 must(
-                    look > 1 || passed > 0 || (dry && took),
+                    section > 1 || passed > 0 || (empty && took),
                     "no-needless-check",
-                    "a look at the queue after a call that passed no mark, and left entries behind or took none",
+                    "a check of the queue in a call that passed no checkpoint, and left entries behind or took none",
                 );
-                stopped = answer == Some(1);
-                not_stopped = answer == Some(0);
+                stopped = result == Some(1);
+                not_stopped = result == Some(0);
             }
             Access::Wake(_) => {
                 must(rcu && locked, "locks", "outside of lock or RCU section");
@@ -287,16 +291,14 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             }
             Access::AddFreed(slots) => {
                 must(rcu && locked, "locks", "outside of lock or RCU section");
-                must(
-                    stopped,
-                    "count",
-                    "slots are counted though no stop was seen",
-                );
+                must(stopped, "count", "slots are counted without a seen stop");
                 added += usize::from(slots);
                 must(
                     added == passed,
                     "count",
-                    &format!("{added} counted, {freed} freed, {passed} from mark to mark"),
+                    &format!(
+                        "{added} counted, {freed} freed, {passed} from checkpoint to checkpoint"
+                    ),
                 );
             }
             Access::ResetFreed => {
@@ -304,7 +306,7 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
                 must(
                     woken || not_stopped,
                     "count",
-                    "the count is reset without a wake, below a queue that is stopped",
+                    "the count is reset without a wake, below a stopped queue",
                 );
                 woken = false;
             }
@@ -314,8 +316,8 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             }
             Access::Read(_) => {
                 must(locked, "locks", "without the consumer lock");
-                dry = answer == Some(0);
-                took |= answer.is_some_and(|entry| entry != 0);
+                empty = result == Some(0);
+                took |= result.is_some_and(|entry| entry != 0);
             }
             Access::SetTail(tail) => {
                 must(locked, "locks", "without the consumer lock");
@@ -323,44 +325,49 @@ fn audit(script: &Script, next: Access) -> Option<Breach> {
             }
             Access::Tail => {
                 must(locked, "locks", "without the consumer lock");
-                tails = tails.or(answer.map(|tail| (tail, tail)));
+                tails = tails.or(result.map(|tail| (tail, tail)));
             }
             Access::Size => {
                 must(locked, "locks", "without the consumer lock");
-                size = answer.unwrap_or(0);
+                size = result.unwrap_or(0);
             }
             Access::Batch | Access::Head | Access::SetHead(_) => {
                 must(locked, "locks", "without the consumer lock");
             }
-            Access::Checkpoints => checkpoints = answer.unwrap_or(1),
+            Access::Checkpoints => checkpoints = result.unwrap_or(1),
             Access::WakeAfter | Access::MostSuppressed => {}
             Access::Backpressure | Access::Running | Access::Owns | Access::Queue => {
                 must(rcu, "locks", "outside of the RCU section");
             }
         }
-        // An empty ring of no slots has none to read.
-        if matches!(access, Access::Size) && answer == Some(0) {
-            dry = true;
+        // A ring without slots is empty, and has no slot to read.
+        if matches!(access, Access::Size) && result == Some(0) {
+            empty = true;
         }
     }
     breach
 }
 
-/// What can be said of a call by all its accesses.
+/// Checks a call against all its accesses.
 fn audit_return(script: &Script, n: usize, returned: &Returned) -> Option<Breach> {
-    let count =
-        |wanted: fn(&Access) -> bool| script.asked.iter().filter(|access| wanted(access)).count();
+    let count = |wanted: fn(&Access) -> bool| {
+        script
+            .accesses
+            .iter()
+            .filter(|access| wanted(access))
+            .count()
+    };
     let freed = count(|access| matches!(access, Access::Free(_)));
     let wakes = count(|access| matches!(access, Access::Wake(_)));
     let locks = count(|access| matches!(access, Access::Lock))
         == count(|access| matches!(access, Access::Unlock));
     let size = script
-        .asked
+        .accesses
         .iter()
-        .zip(&script.answers)
+        .zip(&script.results)
         .find(|(access, _)| matches!(access, Access::Size))
         .map_or(0, |(_, &size)| usize::from(size));
-    // The addresses are the entries' places in the order of production, from 1.
+    // The addresses are the positions of the entries in the order of production, from 1.
     let in_order = returned.out.iter().copied().eq(1..=returned.taken);
     if !in_order || returned.taken > n {
         Some(Breach::new("conservation", format!("{returned:?} of {n}")))
@@ -372,7 +379,7 @@ fn audit_return(script: &Script, n: usize, returned: &Returned) -> Option<Breach
             "outcome",
             format!("{returned:?}, but {freed} slots were freed"),
         ))
-    } else if (returned.wake == Said::Done) != (wakes == 1) || wakes > 1 {
+    } else if (returned.wake == Wake::Done) != (wakes == 1) || wakes > 1 {
         Some(Breach::new(
             "outcome",
             format!("{returned:?}, but {wakes} wakes"),
@@ -387,21 +394,21 @@ fn audit_return(script: &Script, n: usize, returned: &Returned) -> Option<Breach
     }
 }
 
-/// Where the consumer is in a call: what it does next follows from it.
+/// The progress of the consumer in a call, which determines its next access.
 pub(crate) type Place = u32;
 
 struct Node {
     next: Next,
     n: u8,
-    /// The node before, and the answer that leads here.
+    /// The node before this one, and the result that leads here.
     from: Option<(Place, u8)>,
     edges: Vec<(u8, Place)>,
 }
 
-/// All that the code under test was seen to do, by the answers that it got.
+/// The seen runs of the code under test, by the results of its accesses.
 pub(crate) struct Tree<'a> {
     adapter: Adapter,
-    /// The only property that counts, if there is one.
+    /// The only property that is checked; all properties if `None`.
     wanted: Option<&'a str>,
     nodes: Vec<Node>,
     roots: HashMap<u8, Place>,
@@ -421,7 +428,7 @@ impl<'a> Tree<'a> {
         self.nodes.len()
     }
 
-    /// The start of a call for `n` entries.
+    /// Returns the start of a call for `n` entries.
     pub(crate) fn start(&mut self, n: u8) -> Place {
         if let Some(&place) = self.roots.get(&n) {
             return place;
@@ -435,31 +442,31 @@ impl<'a> Tree<'a> {
         &self.nodes[place as usize].next
     }
 
-    /// How many entries were asked for.
-    pub(crate) fn asked(&self, place: Place) -> u8 {
+    /// Returns the number of entries that the call requests.
+    pub(crate) fn requested(&self, place: Place) -> u8 {
         self.nodes[place as usize].n
     }
 
-    /// Where an answer to the access at `place` leads.
-    pub(crate) fn follow(&mut self, place: Place, answer: u8) -> Place {
+    /// Returns the place after the access at `place` with this result.
+    pub(crate) fn follow(&mut self, place: Place, result: u8) -> Place {
         let edges = &self.nodes[place as usize].edges;
-        if let Some(&(_, next)) = edges.iter().find(|edge| edge.0 == answer) {
+        if let Some(&(_, next)) = edges.iter().find(|edge| edge.0 == result) {
             return next;
         }
-        let next = self.grow(self.asked(place), Some((place, answer)));
-        self.nodes[place as usize].edges.push((answer, next));
+        let next = self.grow(self.requested(place), Some((place, result)));
+        self.nodes[place as usize].edges.push((result, next));
         next
     }
 
     fn grow(&mut self, n: u8, from: Option<(Place, u8)>) -> Place {
-        let mut answers = Vec::new();
+        let mut results = Vec::new();
         let mut at = from;
-        while let Some((place, answer)) = at {
-            answers.push(answer);
+        while let Some((place, result)) = at {
+            results.push(result);
             at = self.nodes[place as usize].from;
         }
-        answers.reverse();
-        let next = run(self.adapter, self.wanted, usize::from(n), answers);
+        results.reverse();
+        let next = run(self.adapter, self.wanted, usize::from(n), results);
         let place = Place::try_from(self.nodes.len()).expect("fewer than 2^32 places");
         self.nodes.push(Node {
             next,

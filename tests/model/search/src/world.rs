@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A state of the world: the memory that is shared, and where each actor is.
+//! A state of the world: the shared memory, and the next step of each actor.
 
 use crate::script::{Breach, Place};
 use std::{
@@ -11,39 +11,39 @@ use std::{
 /// The largest ring.
 pub(crate) const MOST_SLOTS: usize = 10;
 
-/// The most actors besides the consumer.
+/// The largest number of actors besides the consumer.
 pub(crate) const MOST_ACTORS: usize = 3;
 
-/// A free slot. Anything else in a slot is an entry's number.
+/// A free slot. Any other value of a slot is the number of an entry.
 pub(crate) const FREE: u8 = 0xff;
 
 /// The consumer is not in a call.
 pub(crate) const IDLE: Place = Place::MAX;
 
-/// Entries are numbered in the order of production, modulo this. There are never more than two
-/// ring-fulls about, so an entry with a number from here to half of it is still to be handed out,
-/// and one with a larger number has been.
+/// Entries are numbered in the order of production, modulo this number. At most two ring-fulls of
+/// entries exist at a time. So an entry is still to be taken if its distance from the next one to be
+/// taken is less than half of this number, and was taken otherwise.
 const NUMBERS: u8 = 64;
 
-/// How far the entry `number` is after `base`.
+/// Returns the distance of the entry `number` from `base`.
 pub(crate) fn after(number: u8, base: u8) -> u8 {
     number.wrapping_sub(base) % NUMBERS
 }
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Holder {
     #[default]
-    Nobody,
+    Free,
     Consumer,
-    /// The actor of that index.
+    /// The actor with this index.
     Actor(u8),
 }
 
 impl Hash for Holder {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_u8(match *self {
-            Self::Nobody => 0,
+            Self::Free => 0,
             Self::Consumer => 1,
             Self::Actor(index) => index + 2,
         });
@@ -53,27 +53,27 @@ impl Hash for Holder {
 /// The consumer, between two of its accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Consumer {
-    /// Where in a call, or [`IDLE`].
+    /// The place in a call, or [`IDLE`].
     pub(crate) place: Place,
-    /// How many entries the call has moved the head past. Those that it reads are numbered from
-    /// the first of them.
+    /// The number of entries that the call has moved the head past. The entries that it reads are
+    /// numbered from the first of these.
     pub(crate) passed: u8,
-    /// How many entries of the last call may still be handed back.
-    pub(crate) hand: u8,
-    /// Whether it is in an RCU section.
+    /// The number of entries of the last call that may still be unconsumed.
+    pub(crate) unconsumable: u8,
+    /// Whether it is inside an RCU section.
     pub(crate) rcu: bool,
 }
 
 /// Another actor, between two of its steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Actor {
-    /// Its next step; 0 is where it rests.
+    /// The next step; at 0 the actor rests.
     pub(crate) step: u8,
-    /// What it remembers.
+    /// A value that it keeps from an earlier step.
     pub(crate) note: u8,
 }
 
-/// All of it.
+/// The state of all memory and all actors.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     pub(crate) slots: [u8; MOST_SLOTS],
@@ -92,7 +92,7 @@ pub(crate) struct State {
     pub(crate) attached: bool,
     /// The device has `IFF_BACKPRESSURE`.
     pub(crate) flag: bool,
-    /// The driver's layout was compared, and matches.
+    /// The layout of the driver was checked, and matches.
     pub(crate) layout_known: bool,
     /// The device has been freed.
     pub(crate) gone: bool,
@@ -102,16 +102,16 @@ pub(crate) struct State {
     pub(crate) queue_index: u8,
     /// `cons_cnt`.
     pub(crate) count: u8,
-    /// Per queue: stopped.
+    /// For each queue, whether it is stopped.
     pub(crate) stopped: [bool; 2],
-    /// Per queue: `tun->tfiles[i]` is this file.
+    /// For each queue, whether `tun->tfiles[i]` is this file.
     pub(crate) owned: [bool; 2],
     pub(crate) consumer: Consumer,
     pub(crate) actors: [Actor; MOST_ACTORS],
 }
 
 impl State {
-    /// An empty ring with all its indices at `offset`.
+    /// Returns a state with an empty ring whose indices are all `offset`.
     pub(crate) fn new(size: u8, batch: u8, offset: u8) -> Self {
         Self {
             slots: [FREE; MOST_SLOTS],
@@ -122,8 +122,8 @@ impl State {
             tail: offset,
             next_in: 0,
             next_out: 0,
-            consumer_lock: Holder::Nobody,
-            producer_lock: Holder::Nobody,
+            consumer_lock: Holder::Free,
+            producer_lock: Holder::Free,
             attached: true,
             flag: true,
             layout_known: true,
@@ -137,39 +137,39 @@ impl State {
             consumer: Consumer {
                 place: IDLE,
                 passed: 0,
-                hand: 0,
+                unconsumable: 0,
                 rcu: false,
             },
             actors: [Actor::default(); MOST_ACTORS],
         }
     }
 
-    /// The slot of that index, if there is one.
+    /// Returns the slot with this index, if there is one.
     pub(crate) fn slot(&self, index: u8) -> Option<u8> {
         self.slots[..usize::from(self.size)]
             .get(usize::from(index))
             .copied()
     }
 
-    /// The slot that the next entry goes to is free; `None` in a ring without slots.
+    /// Returns whether the slot for the next entry is free; `None` for a ring without slots.
     pub(crate) fn has_room(&self) -> Option<bool> {
         self.slot(self.producer).map(|entry| entry == FREE)
     }
 
-    /// The slot at the head is free. So is it, to the kernel, in a ring without slots.
-    pub(crate) fn is_dry(&self) -> bool {
+    /// Returns whether the slot at the head is free. To the kernel, a ring without slots is empty.
+    pub(crate) fn is_empty(&self) -> bool {
         self.slot(self.head).is_none_or(|entry| entry == FREE)
     }
 
-    /// The index after that one.
+    /// Returns the index after this one.
     pub(crate) fn following(&self, index: u8) -> u8 {
         if index + 1 >= self.size { 0 } else { index + 1 }
     }
 
-    /// Numbers the entries from the next one to be handed out, so that a state does not depend on
-    /// how many there were before, and forgets what no longer matters.
+    /// Numbers the entries from the next one to be taken, so that a state does not depend on the number
+    /// of earlier entries. Resets fields that no longer matter.
     pub(crate) fn renumber(&mut self) {
-        // Of a queue that is not this file's nobody here asks any more.
+        // No actor checks queue 1 after this file has lost it.
         if !self.owned[1] {
             self.stopped[1] = false;
         }
@@ -186,7 +186,7 @@ impl State {
         self.next_out = 0;
     }
 
-    /// What must hold in every state.
+    /// Checks the properties of every state.
     pub(crate) fn check(&self) -> Result<(), Breach> {
         if after(self.next_in, self.next_out) > NUMBERS / 2 {
             return Err(Breach::new(
@@ -194,11 +194,11 @@ impl State {
                 "more entries were taken than produced",
             ));
         }
-        if self.consumer_lock != Holder::Nobody || self.producer_lock != Holder::Nobody {
+        if self.consumer_lock != Holder::Free || self.producer_lock != Holder::Free {
             return Ok(());
         }
-        // At rest: the tail lags by less than a batch, what lies between is consumed, what follows
-        // is what is left, in order, and what follows that is free.
+        // While no lock is held: the tail lags by less than a batch; the slots from the tail to the head
+        // are consumed; the remaining entries follow in order; all other slots are free.
         if self.size > 0 {
             let lag = self.head.checked_sub(self.tail);
             if lag.is_none_or(|lag| lag >= self.batch) || self.head >= self.size {
@@ -211,12 +211,12 @@ impl State {
                 ));
             }
         }
-        let left = after(self.next_in, self.next_out);
+        let remaining = after(self.next_in, self.next_out);
         let mut index = self.head;
         let lag = self.head - self.tail;
         for place in 0..self.size {
             let entry = self.slots[usize::from(index)];
-            let fits = if place < left {
+            let fits = if place < remaining {
                 entry == (self.next_out + place) % NUMBERS
             } else if place + lag >= self.size {
                 entry != FREE
@@ -226,16 +226,13 @@ impl State {
             if !fits {
                 return Err(Breach::new(
                     "conservation",
-                    format!("slot {index} is not as it should be"),
+                    format!("slot {index} has a wrong entry"),
                 ));
             }
             index = self.following(index);
         }
-        if left > self.size {
-            return Err(Breach::new(
-                "conservation",
-                "more entries are left than there are slots",
-            ));
+        if remaining > self.size {
+            return Err(Breach::new("conservation", "more entries than slots"));
         }
         Ok(())
     }
@@ -246,11 +243,11 @@ impl fmt::Display for State {
         let flag = |set, name| if set { name } else { "" };
         write!(f, "[")?;
         for (index, &entry) in (0..).zip(&self.slots[..usize::from(self.size)]) {
-            let mark = if index == self.head { "^" } else { "" };
+            let caret = if index == self.head { "^" } else { "" };
             match entry {
-                FREE => write!(f, " {mark}.")?,
-                entry if entry >= NUMBERS / 2 => write!(f, " {mark}x")?,
-                entry => write!(f, " {mark}{entry}")?,
+                FREE => write!(f, " {caret}.")?,
+                entry if entry >= NUMBERS / 2 => write!(f, " {caret}x")?,
+                entry => write!(f, " {caret}{entry}")?,
             }
         }
         write!(
@@ -264,8 +261,8 @@ impl fmt::Display for State {
             flag(!self.running, " down"),
             flag(self.closed, " closed"),
             flag(!self.attached, " without device"),
-            flag(!self.flag, " without the flag"),
-            flag(!self.layout_known, " of unknown layout"),
+            flag(!self.flag, " without flag"),
+            flag(!self.layout_known, " with unknown layout"),
         )
     }
 }

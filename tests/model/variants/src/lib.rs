@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The code under test, `src/consume.rs`, as it is, and with one mistake at a time.
+//! The code under test, `src/consume.rs`, and its mutants.
 //!
-//! A checker that finds nothing may be blind. So it is built with copies of the source beside the
-//! source itself, each with a mistake of `tests/mutants` in it, which the checker has to find.
+//! A checker that finds nothing may be blind. So it is also built with copies of the source, each with a
+//! mistake from `tests/mutants`, which the checker has to find.
 
 use std::{
     env,
@@ -14,39 +14,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Finds a copy of the source in the table that [`write()`] has made.
+/// Finds a copy of the source in the table that [`write()`] creates.
 ///
 /// # Errors
 ///
-/// A text for a human, if it is not in there.
+/// Returns a message if the table has no such copy.
 pub fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Result<T, String> {
     table
         .iter()
         .find(|source| source.0 == name)
         .map(|source| source.1)
-        .ok_or_else(|| format!("{name}: no such copy of the source; was this built with MUTANTS=?"))
+        .ok_or_else(|| format!("{name}: no such copy of the source; build with MUTANTS="))
 }
 
-/// The addresses of the first entries of an array that was all NULL once.
+/// Returns the addresses of the first entries of an array that was initialised with NULL.
 #[expect(
     unsafe_code,
-    reason = "`MaybeUninit` is what the code under test takes"
+    reason = "the code under test takes an array of `MaybeUninit`"
 )]
 pub fn addresses(out: &[MaybeUninit<*mut c_void>], taken: usize) -> Vec<usize> {
     let taken = out.iter().take(taken);
-    // SAFETY: The caller initialised all elements, and what is initialised stays so.
+    // SAFETY: The caller initialised all elements, and an initialised element stays initialised.
     taken
         .map(|entry| unsafe { entry.assume_init() }.addr())
         .collect()
 }
 
-/// From a folder of copies of the source, one for each mistake, those that differ from `shipped`.
+/// Returns the copies in a folder of mutants that differ from `shipped`.
 fn mutants(folder: &Path, shipped: &str) -> Vec<(String, PathBuf)> {
     println!("cargo:rerun-if-changed={}", folder.display());
     let mut mutants: Vec<_> = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
         .filter_map(|entry| {
-            let path = entry.expect("a folder can be read on").path();
+            let path = entry.expect("the folder can be read").path();
             let name = path.file_stem()?.to_str()?.to_owned();
             let text = fs::read_to_string(&path).ok()?;
             (text != shipped).then_some((name, path))
@@ -56,21 +56,21 @@ fn mutants(folder: &Path, shipped: &str) -> Vec<(String, PathBuf)> {
     mutants
 }
 
-/// For a build script: writes `sources.rs`, which has one module for each copy of the source and
-/// a table of them, and has cargo build again when one of them changes.
+/// Writes `sources.rs` for a build script, and makes cargo build again when a copy of the source changes.
 ///
-/// Each module takes the source as its module `consume`, then calls the crate's macro `adapter`,
-/// which has to define `pub(crate) const ADAPTER: crate::Adapter`.
+/// `sources.rs` has a module for each copy, and a table of the modules. Each module has the copy as its
+/// module `consume`, and calls the crate's macro `adapter`, which must define
+/// `pub(crate) const ADAPTER: crate::Adapter`.
 ///
-/// The source itself is called `shipped`. The environment variable `MUTANTS` names the folder of
-/// the others, `NAME.rs` each; there are none if it is not set.
+/// The unmodified source has the name `shipped`. The environment variable `MUTANTS` is the folder of the
+/// mutants, with a file `NAME.rs` for each; without it there are no mutants.
 ///
 /// # Panics
 ///
-/// If a file cannot be read or written: there is no building without.
+/// Panics if a file cannot be read or written, as the build then fails.
 pub fn write() {
     println!("cargo:rerun-if-env-changed=MUTANTS");
-    // Cargo goes by the times of files; that a source is another may show in its text only.
+    // Cargo compares times of files, but a changed source may have the same time.
     println!("cargo:rerun-if-env-changed=SOURCE_KEY");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../src/consume.rs");
     let path = path

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `src/consume.rs` among its surroundings, on loom: all executions of C11's memory model within
-//! the bounds that are printed. See `../README.rst`.
+//! Explores `src/consume.rs` and its surroundings with loom: all executions of C11's memory model within
+//! the printed bounds. See `../README.rst`.
 //!
 //! ```text
-//! weak list                           the groups, one a line
+//! weak list                           prints the names of the groups, one per line
 //! weak check GROUP                    checks a group; exits with 0 if all properties hold
-//! weak mutant NAME GROUP PROPERTY     exits with 0 if the mistake breaks that very property there,
-//!                                     and prints the way to it
+//! weak mutant NAME GROUP PROPERTY     checks a group with a mutant; exits with 0 if it violates this
+//!                                     property, and prints the trace
 //! ```
 
 #[macro_use]
@@ -15,7 +15,7 @@ mod ring;
 mod sync;
 mod trace;
 
-// The code under test is not all used here, and its copies are not this crate's to tidy.
+// Not all of the code under test is used here, and warnings about its copies belong to the module.
 #[allow(dead_code, unused, clippy::all, missing_docs, reason = "generated")]
 mod sources {
     include!(concat!(env!("OUT_DIR"), "/sources.rs"));
@@ -34,10 +34,10 @@ use std::{
     time::Instant,
 };
 
-/// Who takes part besides the consumer and the senders.
+/// The thread besides the consumer and the senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Other {
-    Nobody,
+    None,
     LinkDown,
     Detach,
     Attach,
@@ -47,28 +47,28 @@ enum Other {
 struct Run {
     size: usize,
     batch: usize,
-    /// Where all indices start.
+    /// The start of all indices.
     offset: usize,
-    /// How many entries the consumer calls for.
-    ask: usize,
-    /// How many entries each sender sends.
+    /// The number of entries that the consumer requests.
+    request: usize,
+    /// The number of entries that each sender sends.
     sends: usize,
     /// The bound on preemptions.
     bound: Option<usize>,
-    /// How often the queue is looked at in a ring-full.
+    /// The least number of checkpoints in a ring.
     checkpoints: usize,
 }
 
-/// In short.
-const fn run(size: usize, batch: usize, offset: usize, ask: usize, sends: usize) -> Run {
+/// Returns a run without a bound on preemptions.
+const fn run(size: usize, batch: usize, offset: usize, request: usize, sends: usize) -> Run {
     Run {
         size,
         batch,
         offset,
-        ask,
+        request,
         sends,
         bound: None,
-        // In rings as small as these a mark at each slot.
+        // Rings as small as these have a checkpoint at each slot.
         checkpoints: 8,
     }
 }
@@ -81,7 +81,7 @@ impl Run {
         }
     }
 
-    /// Marks as far apart as they can be.
+    /// Returns the run with checkpoints as far apart as possible.
     const fn one_checkpoint(self) -> Self {
         Self {
             checkpoints: 1,
@@ -102,9 +102,9 @@ struct Group {
 const GROUPS: &[Group] = &[
     Group {
         name: "one-sender",
-        about: "one sender, as a qdisc is: it loses nothing, and is never left stopped",
+        about: "one sender, such as a qdisc: it loses no packet, and its queue is not stopped at rest",
         senders: 1,
-        other: Other::Nobody,
+        other: Other::None,
         runs: &[
             run(1, 1, 0, 1, 2).up_to(5),
             run(1, 1, 0, 2, 3).up_to(4),
@@ -123,7 +123,7 @@ const GROUPS: &[Group] = &[
         name: "two-senders",
         about: "two senders that bypass the qdisc, and race",
         senders: 2,
-        other: Other::Nobody,
+        other: Other::None,
         runs: &[
             run(1, 1, 0, 1, 1).up_to(3),
             run(1, 1, 0, 2, 2).up_to(3),
@@ -137,9 +137,9 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "checkpoints",
-        about: "one sender; checkpoints are as many slots apart as there are, or half of them",
+        about: "one sender; the distance of checkpoints is the ring, or half of it",
         senders: 1,
-        other: Other::Nobody,
+        other: Other::None,
         runs: &[
             run(2, 1, 0, 1, 3).one_checkpoint().up_to(3),
             run(2, 1, 1, 2, 4).one_checkpoint().up_to(3),
@@ -152,7 +152,7 @@ const GROUPS: &[Group] = &[
         name: "checkpoints-two-senders",
         about: "the same, below two senders",
         senders: 2,
-        other: Other::Nobody,
+        other: Other::None,
         runs: &[
             run(2, 1, 0, 1, 2).one_checkpoint().up_to(3),
             run(3, 1, 1, 2, 2).one_checkpoint().up_to(2),
@@ -168,14 +168,14 @@ const GROUPS: &[Group] = &[
     },
     Group {
         name: "detach",
-        about: "one sender, and the file is detached: the queue is another's",
+        about: "one sender, and the file is detached: another file gets the queue",
         senders: 1,
         other: Other::Detach,
         runs: LOSSES,
     },
     Group {
         name: "attach",
-        about: "one sender, and the file becomes a further queue of a device: the queue is never left stopped",
+        about: "one sender, and the file becomes a further queue of a device: the queue is not stopped at rest",
         senders: 1,
         other: Other::Attach,
         runs: &[
@@ -188,7 +188,7 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// Those in which the file loses its queue.
+/// Runs in which the file loses its queue.
 const LOSSES: &[Run] = &[
     run(1, 1, 0, 1, 1).up_to(3),
     run(1, 1, 0, 1, 2).up_to(3),
@@ -200,47 +200,47 @@ const LOSSES: &[Run] = &[
     run(4, 2, 1, 4, 5).up_to(2),
 ];
 
-/// The property that is looked for; any if there is none.
+/// The wanted property; any property if it is not set.
 static WANTED: OnceLock<String> = OnceLock::new();
 
-/// A property: broken unless `holds`. The text is made only then.
+/// Panics with the property's name unless `holds`. The text is made only then.
 pub(crate) fn must(holds: bool, property: &str, why: impl FnOnce() -> String) {
     if !holds && WANTED.get().is_none_or(|wanted| wanted == property) {
         panic!("[{property}] {}", why());
     }
 }
 
-/// The consumer's side of a model: what it took.
+/// The consumer's side of a model, with the number of entries that it took.
 struct Consumer<'a> {
     world: &'a World,
     adapter: Adapter,
-    ask: usize,
+    request: usize,
     count: usize,
 }
 
 impl Consumer<'_> {
-    /// Calls if it sees an entry. So no call that finds nothing comes to the help of one that
-    /// missed a stop.
+    /// Calls if it sees an entry. So a call that finds the ring empty cannot hide that an earlier call missed
+    /// a stop.
     fn call(&mut self) -> bool {
-        let dry = self.world.is_dry();
-        if !dry {
+        let empty = self.world.is_empty();
+        if !empty {
             must(self.call_unseen() > 0, "conservation", || {
-                "an entry at the head, and none was handed out".to_owned()
+                "an entry at the head, and none was taken".to_owned()
             });
         }
-        !dry
+        !empty
     }
 
-    /// Calls, whether or not there are entries; returns how many it took.
+    /// Calls, whether or not there are entries, and returns the number of taken entries.
     fn call_unseen(&mut self) -> usize {
-        let taken = (self.adapter)(self.world, self.ask);
+        let taken = (self.adapter)(self.world, self.request);
         self.world.check_taken(&taken, self.count);
         self.count += taken.len();
         taken.len()
     }
 
-    /// Goes on until it has had them all, and sleeps as long as the ring is dry. Where the queue
-    /// stays stopped, so does the sender, and this is a deadlock.
+    /// Calls until it has taken all entries, and sleeps while the ring is empty. If the queue stays stopped,
+    /// the sender waits as well, which is a deadlock.
     fn sleep_and_call(&mut self, total: usize) {
         while self.count < total {
             if !self.call() {
@@ -251,10 +251,10 @@ impl Consumer<'_> {
     }
 }
 
-/// How often the consumer looks for entries while the senders are at work, if it does not sleep.
+/// The number of checks for entries while the senders run, if the consumer does not sleep.
 const CALLS: usize = 2;
 
-/// Starts a thread with a name.
+/// Starts a thread with this name.
 fn spawn<T: Send + 'static>(
     name: String,
     f: impl FnOnce() -> T + Send + 'static,
@@ -265,12 +265,12 @@ fn spawn<T: Send + 'static>(
         .expect("loom starts any thread")
 }
 
-/// One execution with senders.
+/// Runs one execution with senders.
 fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     let total = group.senders * run.sends;
-    let quiet = group.other == Other::Nobody;
-    // One sender alone, that never finds the ring full, can be slept and waited for. Where there
-    // are more it is enough for a stall that at rest the ring is dry, and the queue stopped.
+    let quiet = group.other == Other::None;
+    // A single sender, which never finds the ring full, and the consumer can wait for each other. With more
+    // threads, a queue that is stopped at rest, with an empty ring, is a stall.
     let alone = quiet && group.senders == 1;
     let attached = group.other != Other::Attach;
     let world = Arc::new(World::new(run, quiet, alone, attached));
@@ -288,14 +288,14 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
             _ => world.detach(),
         })
     });
-    let ask = run.ask;
+    let request = run.request;
     let consumer = {
         let world = Arc::clone(&world);
         spawn("consumer".to_owned(), move || {
             let mut consumer = Consumer {
                 world: &world,
                 adapter,
-                ask,
+                request,
                 count: 0,
             };
             if alone {
@@ -320,7 +320,7 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     let mut consumer = Consumer {
         world: &world,
         adapter,
-        ask,
+        request,
         count: consumer.join().expect("no thread panicked"),
     };
     while consumer.call() {}
@@ -329,8 +329,8 @@ fn senders(group: &'static Group, run: &'static Run, adapter: Adapter) {
     });
     let stopped = world.stopped.load(Ordering::Relaxed);
     match group.other {
-        Other::Nobody | Other::Attach => must(!stopped, "liveness", || {
-            "the ring is dry, and the queue stays stopped".to_owned()
+        Other::None | Other::Attach => must(!stopped, "liveness", || {
+            "the ring is empty, and the queue stays stopped".to_owned()
         }),
         Other::LinkDown => must(stopped, "running", || {
             "the queue of a device that is down was woken".to_owned()
@@ -350,7 +350,7 @@ fn group(name: &str) -> Result<&'static Group, String> {
         .ok_or_else(|| format!("{name}: no such group"))
 }
 
-/// Checks a group, and prints what it did. A breach is a panic.
+/// Checks a group, and prints bounds and totals. A breach is a panic.
 fn explore(name: &str, in_group: &str) -> Result<(), String> {
     let adapter = source(name)?;
     let group = group(in_group)?;
@@ -365,8 +365,8 @@ fn explore(name: &str, in_group: &str) -> Result<(), String> {
         builder.max_branches = 10_000;
         let counter = StdArc::clone(&executions);
         print!(
-            "ring of {}, batch of {}, from slot {}, calls for {}, {} sent by each: ",
-            run.size, run.batch, run.offset, run.ask, run.sends
+            "ring of {}, batch of {}, from slot {}, calls for {}, {} sent by each sender: ",
+            run.size, run.batch, run.offset, run.request, run.sends
         );
         builder.check(move || {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -392,7 +392,7 @@ fn explore(name: &str, in_group: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The property that a panic's text names.
+/// Returns the property in the text of a panic.
 fn property(text: &str) -> Option<&str> {
     if text.contains("deadlock") {
         return Some("liveness");
@@ -401,7 +401,7 @@ fn property(text: &str) -> Option<&str> {
     rest.find(']').map(|end| &rest[..end])
 }
 
-/// Runs a group of a copy, up to the first panic, which is printed with what lead to it.
+/// Runs a group with a copy up to the first panic, which is printed with its trace.
 fn seek(name: &str, group: &str, wanted: &str) -> Result<(), String> {
     WANTED.set(wanted.to_owned()).expect("set once");
     trace::want();
@@ -411,17 +411,17 @@ fn seek(name: &str, group: &str, wanted: &str) -> Result<(), String> {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| info.payload().downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a text");
+            .unwrap_or("a panic without text");
         println!(
             "  {} is broken: {text}",
-            property(text).unwrap_or("nothing that is known")
+            property(text).unwrap_or("no known property")
         );
         trace::print();
     }));
     explore(name, group)
 }
 
-/// Seeks in a process of its own, for loom may not survive what it found.
+/// Runs `seek` in another process, since loom may abort when it finds a breach.
 fn mutant(name: &str, in_group: &str, wanted: &str) -> Result<(), String> {
     source(name)?;
     group(in_group)?;
@@ -432,9 +432,9 @@ fn mutant(name: &str, in_group: &str, wanted: &str) -> Result<(), String> {
                 .output()
         })
         .map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
-    let broken = said
+    let output = String::from_utf8_lossy(&output.stdout);
+    print!("{output}");
+    let broken = output
         .lines()
         .find_map(|line| line.split_once(" is broken: "))
         .and_then(|(before, _)| before.split_whitespace().next_back());

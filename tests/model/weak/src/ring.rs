@@ -2,7 +2,7 @@
 
 //! Ring, device and queue on loom, the producer of Linux 7.3, and the traits of `consume.rs`.
 //!
-//! What stands for which primitive of the kernel, and why that is safe, is told in `../README.rst`.
+//! `../README.rst` lists the primitives that represent those of the kernel, and explains why that is safe.
 
 use crate::must;
 use loom::sync::{
@@ -13,9 +13,10 @@ use loom::sync::{
         fence,
     },
 };
-use std::sync::atomic::{AtomicBool as Ghost, AtomicUsize as Held};
+// loom sees no access to these: a `Ghost` belongs to the checker, and a lock protects a `Locked`.
+use std::sync::atomic::{AtomicBool as Ghost, AtomicUsize as Locked};
 
-/// Notes what the running thread does, for a trace.
+/// Adds a step of the running thread to the trace.
 macro_rules! note {
     ($($text:tt)*) => {
         if $crate::trace::wanted() {
@@ -27,35 +28,35 @@ macro_rules! note {
 /// A slot: 0, or the number of an entry, from 1.
 pub(crate) struct Slot(pub(crate) AtomicUsize);
 
-/// All that is shared.
+/// The shared state.
 pub(crate) struct World {
     pub(crate) slots: Vec<Slot>,
     pub(crate) batch: usize,
-    /// How often the queue is looked at in a ring-full.
+    /// The least number of checkpoints in a ring.
     pub(crate) checkpoints: usize,
     pub(crate) head: AtomicUsize,
     pub(crate) consumer_lock: Mutex<()>,
     pub(crate) producer_lock: Mutex<()>,
-    /// Under the consumer lock, as `count`.
-    pub(crate) tail: Held,
-    pub(crate) count: Held,
-    /// Under the producer lock, as `next`.
-    producer: Held,
-    /// How many entries were produced.
-    next: Held,
+    /// The consumer lock protects `tail` and `count`.
+    pub(crate) tail: Locked,
+    pub(crate) count: Locked,
+    /// The producer lock protects `producer` and `next`.
+    producer: Locked,
+    /// The number of the next entry.
+    next: Locked,
     pub(crate) stopped: AtomicBool,
     pub(crate) running: AtomicBool,
     pub(crate) owned: AtomicBool,
     /// `tfile->tun` is not NULL.
     device: AtomicBool,
-    /// What the consumer waits for when the ring is dry: `sk_data_ready()`.
+    /// Wakes the consumer, which waits while the ring is empty: `sk_data_ready()`.
     pub(crate) data: Notify,
-    /// What the sender waits for when the queue is stopped: that the qdisc is scheduled.
+    /// Wakes the sender, which waits while the queue is stopped: the qdisc is scheduled.
     scheduled: Notify,
     /// No thread changes `running`, `owned` or `device`, so they are not loaded.
     quiet: bool,
-    /// There is one sender and nobody but the consumer: it waits while the queue is stopped, and
-    /// never finds the ring full.
+    /// The only threads are the consumer and one sender, which waits while the queue is stopped and never finds
+    /// the ring full.
     alone: bool,
     /// The queues were stopped by taking the link down: no wake may follow.
     pub(crate) closed: Ghost,
@@ -64,7 +65,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An empty ring; its file has a device, or gets one by [`World::attach`].
+    /// Returns a world with an empty ring, whose file has a device or gets it from [`World::attach`].
     pub(crate) fn new(run: &crate::Run, quiet: bool, alone: bool, attached: bool) -> Self {
         let &crate::Run {
             size,
@@ -80,10 +81,10 @@ impl World {
             head: AtomicUsize::new(offset),
             consumer_lock: Mutex::new(()),
             producer_lock: Mutex::new(()),
-            tail: Held::new(offset),
-            count: Held::new(0),
-            producer: Held::new(offset),
-            next: Held::new(1),
+            tail: Locked::new(offset),
+            count: Locked::new(0),
+            producer: Locked::new(offset),
+            next: Locked::new(1),
             stopped: AtomicBool::new(false),
             running: AtomicBool::new(true),
             owned: AtomicBool::new(attached),
@@ -102,7 +103,7 @@ impl World {
         self.slots[self.producer.load(Relaxed)].0.load(Relaxed) == 0
     }
 
-    /// Lets the sender look at the queue again.
+    /// Lets the sender check the queue again.
     fn schedule(&self) {
         if self.alone {
             self.scheduled.notify();
@@ -114,17 +115,17 @@ impl World {
         self.quiet || self.running.load(Relaxed)
     }
 
-    /// The slot in `tun->tfiles` is this file's.
+    /// Returns whether the slot in `tun->tfiles` is this file's.
     pub(crate) fn is_owned(&self) -> bool {
         self.quiet || self.owned.load(Relaxed)
     }
 
-    /// The same, as the producer finds the file: what it does with the file depends on the pointer.
+    /// Does the same for the producer, whose accesses to the file depend on the pointer.
     fn finds_file(&self) -> bool {
         self.quiet || self.owned.load(Acquire)
     }
 
-    /// The file has a device.
+    /// Returns whether the file has a device.
     pub(crate) fn has_device(&self) -> bool {
         self.quiet || self.device.load(Relaxed)
     }
@@ -136,9 +137,9 @@ impl World {
         }
     }
 
-    /// The consumer's wake, and what must hold then.
+    /// Wakes the queue for the consumer, and checks the properties of a wake.
     pub(crate) fn wake(&self) {
-        let why = || "a wake that must not be".to_owned();
+        let why = || "a wake that is not allowed".to_owned();
         must(self.has_room(), "no-wake-while-full", why);
         must(!self.closed.load(Relaxed), "running", why);
         must(!self.detached.load(Relaxed), "ownership", why);
@@ -159,7 +160,7 @@ impl World {
         room
     }
 
-    /// `tun_net_xmit()`: whether the entry went into the ring.
+    /// `tun_net_xmit()`: returns whether the entry was produced.
     fn xmit(&self) -> bool {
         let lock = self.producer_lock.lock().expect("no thread panicked");
         let produced = self.produce();
@@ -177,7 +178,7 @@ impl World {
             // smp_mb__after_atomic()
             fence(SeqCst);
             if self.has_room() {
-                note!("sees that the next slot is free by now, and wakes the queue");
+                note!("sees that the next slot has become free, and wakes the queue");
                 self.wake_queue();
             } else {
                 note!("sees that the next slot is still occupied");
@@ -191,8 +192,8 @@ impl World {
         produced
     }
 
-    /// A thread that sends `count` entries, each when the queue is running. If it is not alone it
-    /// does not wait for that, but leaves the entry out. Returns how many did not go into the ring.
+    /// Sends `count` entries, each while the queue is running. While the queue is stopped a single sender
+    /// waits, and other senders skip the entry. Returns the number of entries that were not produced.
     pub(crate) fn sender(&self, count: usize) -> usize {
         let mut not_sent = 0;
         for _ in 0..count {
@@ -225,10 +226,10 @@ impl World {
         drop(consumer);
         self.closed.store(true, Relaxed);
         self.stopped.store(true, Relaxed);
-        note!("stops the queue, for good");
+        note!("stops the queue");
     }
 
-    /// Detaching this file: its slot becomes another's, whose producer stops the queue.
+    /// Detaches this file: another file gets its slot, and its producer stops the queue.
     pub(crate) fn detach(&self) {
         let consumer = self.consumer_lock.lock().expect("no thread panicked");
         self.owned.store(false, Relaxed);
@@ -247,17 +248,17 @@ impl World {
         note!("the queue is this file's");
     }
 
-    /// `__ptr_ring_empty()`, as the consumer has it.
-    pub(crate) fn is_dry(&self) -> bool {
-        let dry = self.slots[self.head.load(Relaxed)].0.load(Relaxed) == 0;
+    /// `__ptr_ring_empty()`, as the consumer calls it.
+    pub(crate) fn is_empty(&self) -> bool {
+        let empty = self.slots[self.head.load(Relaxed)].0.load(Relaxed) == 0;
         note!(
-            "looks at the slot at the head: {}",
-            if dry { "empty" } else { "an entry" }
+            "checks the slot at the head: {}",
+            if empty { "free" } else { "an entry" }
         );
-        dry
+        empty
     }
 
-    /// What the consumer got: each entry once, in order.
+    /// Checks the entries that a call took: each entry once, in order.
     pub(crate) fn check_taken(&self, taken: &[usize], before: usize) {
         must(
             taken.iter().copied().eq(before + 1..=before + taken.len()),
@@ -267,11 +268,11 @@ impl World {
     }
 }
 
-/// A copy of the code under test: takes up to that many entries, and returns them.
+/// Calls one copy of the code under test for up to this number of entries, and returns them.
 pub(crate) type Adapter = fn(&World, usize) -> Vec<usize>;
 
-/// Implements the traits of the module `consume` beside it. There is one such module for each copy
-/// of the code under test, with traits of its own.
+/// Implements the traits of the module `consume` beside it. Each copy of the code under test has such a
+/// module, with its own traits.
 #[macro_export]
 macro_rules! adapter {
     () => {
@@ -340,7 +341,7 @@ macro_rules! adapter {
         impl consume::Producer for Producer<'_> {
             fn has_room(&self) -> bool {
                 let room = self.0.has_room();
-                note!("asks whether there is room: {room}");
+                note!("checks whether there is room: {room}");
                 room
             }
         }
@@ -350,7 +351,7 @@ macro_rules! adapter {
         impl<'a> consume::Queue for Device<'a> {
             fn is_stopped(&self) -> bool {
                 let stopped = self.0.stopped.load(Relaxed);
-                note!("asks whether the queue is stopped: {stopped}");
+                note!("checks whether the queue is stopped: {stopped}");
                 stopped
             }
 
@@ -369,13 +370,13 @@ macro_rules! adapter {
 
             fn is_running(&self) -> bool {
                 let running = self.0.is_running();
-                note!("asks whether the device runs: {running}");
+                note!("checks whether the device runs: {running}");
                 running
             }
 
             fn owns_queue(&self) -> bool {
                 let owned = self.0.is_owned();
-                note!("asks whether the queue is its own: {owned}");
+                note!("checks whether the queue is this file's: {owned}");
                 owned
             }
 
@@ -411,7 +412,7 @@ macro_rules! adapter {
 
             fn bottom_halves_off(&self) {}
 
-            /// The search has those that are suppressed for too long.
+            // `search` checks the bound on suppressed wakes.
             fn most_suppressed(&self) -> usize {
                 usize::MAX
             }
@@ -426,14 +427,14 @@ macro_rules! adapter {
                 check: impl FnOnce(Device<'_>) -> bool,
             ) -> Option<bool> {
                 let has_device = self.0.has_device();
-                note!("asks whether the file has a device: {has_device}");
+                note!("checks whether the file has a device: {has_device}");
                 has_device.then(|| check(Device(self.0)))
             }
         }
 
         fn call(world: &World, n: usize) -> Vec<usize> {
             let mut out = vec![MaybeUninit::new(ptr::null_mut()); n];
-            note!("is called for {n}");
+            note!("requests {n}");
             let outcome = consume::consume_batched(Endpoint(world), &mut out);
             note!("returns {outcome:?}");
             variants::addresses(&out, outcome.taken)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the threads of the current execution did, in the order in which loom let them.
+//! The steps of the current execution, in the order in which loom ran them.
 
 use loom::thread;
 use std::sync::{
@@ -11,17 +11,17 @@ use std::sync::{
 static WANTED: AtomicBool = AtomicBool::new(false);
 static STEPS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Has steps be kept from now on, and printed when a thread panics.
+/// Keeps steps from now on, to print them when a thread panics.
 pub(crate) fn want() {
     WANTED.store(true, Ordering::Relaxed);
 }
 
-/// Whether steps are kept.
+/// Returns whether steps are kept.
 pub(crate) fn wanted() -> bool {
     WANTED.load(Ordering::Relaxed)
 }
 
-/// Starts a new execution.
+/// Starts a new execution, without steps.
 pub(crate) fn start() {
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
