@@ -32,7 +32,7 @@ static void measure_clock(void)
 	}
 }
 
-/* Makes a file one of a tap's queues, and that tap if there is none of the name. */
+/* Attaches a file to a tap as a queue. Creates the tap if it does not exist. */
 static int attach(struct file *file, struct ifreq *ifr)
 {
 	unsigned long user = vm_mmap(NULL, 0, PAGE_SIZE, PROT_READ | PROT_WRITE,

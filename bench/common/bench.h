@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the modules of the benches share: a clock, a tap, consumers, and samples
- * in debugfs. Each includes bench.c in an object of its own.
+ * Common parts of the benchmarks' modules: a clock, a tap, consumers, and samples
+ * in debugfs. Each module includes bench.c in one of its objects.
  */
 #ifndef TUNTAP_RING_BENCH_COMMON_H
 #define TUNTAP_RING_BENCH_COMMON_H
@@ -12,33 +12,33 @@
 #include <linux/ptr_ring.h>
 #include <linux/tuntap_ring.h>
 
-#define BENCH_MOST_QUEUES	256	/* that tun gives to a device */
-#define BENCH_MOST_ASKED	64	/* entries, of a consumer at once */
+#define BENCH_MOST_QUEUES	256	/* tun's limit for a device */
+#define BENCH_MOST_REQUESTED	64	/* entries per call */
 
 struct bench_queue {
 	struct file *file;
 	struct ptr_ring *ring;
 };
 
-/* A tap device that is up, with IFF_BACKPRESSURE, and the files of its queues. */
+/* A tap device with IFF_BACKPRESSURE, which is up, and the files of its queues. */
 struct bench_tap {
 	struct net_device *dev;
 	unsigned int count;
 	struct bench_queue queues[BENCH_MOST_QUEUES];
 };
 
-extern u64 bench_clock_cost;	/* cycles between two readings of nothing */
+extern u64 bench_clock_cost;	/* cycles between two readings of the clock */
 
 /*
- * An entry that is never followed: odd, which is what tells an XDP frame, so that
- * nobody looks into it for the CPU that sent it.
+ * Returns an entry that is not dereferenced. It is odd, as a pointer to an XDP
+ * frame is, so tuntap_ring does not read the sender's CPU from it.
  */
 static inline void *bench_entry(unsigned long number)
 {
 	return (void *)(2 * number + 1);
 }
 
-/* Of the time stamp counter. */
+/* Reads the time stamp counter. */
 static inline u64 bench_cycles(void)
 {
 	u32 low, high;
@@ -47,7 +47,7 @@ static inline u64 bench_cycles(void)
 	return (u64)high << 32 | low;
 }
 
-/* As vhost_net of 7.3 does it. */
+/* Consumes as vhost_net of Linux 7.3 does. */
 static inline int bench_consume_linux(const struct bench_queue *queue,
 				      void **out, int n)
 {
@@ -67,16 +67,16 @@ static inline int bench_consume_tuntap_ring(const struct bench_queue *queue,
 	return tun_ring_consume_batched(queue->file, out, n);
 }
 
-/* Opens a tap with so many queues, in the process that loads the module. */
+/* Opens a tap with COUNT queues, in the process that loads the module. */
 int bench_open_tap(struct bench_tap *tap, unsigned int count);
 int bench_resize(struct bench_tap *tap, int size);
-/* Also if it could not be opened. */
+/* Closes the tap, also after bench_open_tap() failed. */
 void bench_close_tap(struct bench_tap *tap);
 
 /* Adds to the samples. */
 __printf(1, 2) void bench_print(const char *format, ...);
 
-/* Calls measure on the first CPU; its samples can be read until bench_exit(). */
+/* Calls measure on the first CPU. The samples can be read until bench_exit(). */
 int bench_init(int (*measure)(void));
 void bench_exit(void);
 

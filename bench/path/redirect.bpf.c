@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An XDP program that redirects all packets to the device in the only slot of
- * the map.
+ * An XDP program that redirects all packets to the device in the map's only
+ * slot.
  */
 
 #include <linux/compiler_attributes.h>

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Consumers of a ring, measured side by side in one kernel, sample by sample.
+ * Measures consumers of a ring in one kernel, with interleaved samples.
  *
- *   producer --> the ring of a tap device that is up, with IFF_BACKPRESSURE -->
+ *   producer --> ring of a tap device with IFF_BACKPRESSURE, which is up --> consumer
  *
- *   plain   the kernel's inline ptr_ring_consume_batched(), no look at the queue
- *   linux   the same followed by tun_wake_queue(), as vhost_net of 7.3 does it
+ *   plain   the kernel's inline ptr_ring_consume_batched(), without a check of the queue
+ *   linux   the same, followed by tun_wake_queue(), as in vhost_net of Linux 7.3
  *   seed    the seed's algorithm in C
  *   tuntap_ring    tun_ring_consume_batched()
  *
- * All samples are in debugfs, tuntap_ring_bench/samples: a line each of
+ * All samples are in debugfs, tuntap_ring_bench/samples. A line of a sample is
  *
  *   producer queue ring n consumer cycles entries
  *
- * where cycles are those of the time stamp counter, and producer is one of
+ * The time stamp counter counts the cycles. The producer is one of
  *
  *   same    this CPU, which fills the ring before it is drained
- *   other   a thread on another CPU, which fills it meanwhile
+ *   other   a thread on another CPU, which fills the ring meanwhile
  *   slow    the same, with a pause after each turn of its loop. Most calls of
- *           the consumer find the ring empty, and delay that thread
+ *           the consumer find the ring empty, and delay the thread
  *   one     this CPU, which produces one entry before each call
- *   none    no CPU: each call finds the ring empty, and "entries" are calls
+ *   none    no producer: each call finds the ring empty, and "entries" are calls
  *
- * Entries are no pointers: bench_entry().
+ * bench_entry() returns the entries, which are not pointers.
  */
 
 #include <linux/cpumask.h>
@@ -45,12 +45,12 @@ static struct bench_tap tap;
 static struct netdev_queue *queue;
 static struct ptr_ring *ring;
 static struct seed_file seed;
-static void *out[BENCH_MOST_ASKED];
+static void *out[BENCH_MOST_REQUESTED];
 
 static struct task_struct *producer;
-static unsigned long goal;	/* how many the other CPU is to produce */
+static unsigned long goal;	/* number of entries that the other CPU produces */
 static unsigned long produced;
-static unsigned int pause;	/* of that CPU after each turn, in cpu_relax() */
+static unsigned int pause;	/* calls of cpu_relax() in that CPU after each turn */
 
 static inline int consume_plain(int n)
 {
@@ -73,9 +73,9 @@ static inline int consume_tuntap_ring(int n)
 }
 
 /*
- * Three ways to call a consumer for N entries, each in cycles:
- * until COUNT entries are consumed; COUNT times, with the ring empty; and COUNT
- * times, with one entry in it.
+ * Three functions that call a consumer for N entries, and return the cycles:
+ * until COUNT entries are consumed; COUNT times with an empty ring; and COUNT
+ * times with one entry in the ring.
  */
 #define DEFINE_CONSUMER(consumer)					\
 static noinline u64 drain_##consumer(unsigned long count, int n)	\
@@ -131,7 +131,7 @@ static const struct {
 	CONSUMER(tuntap_ring),
 };
 
-/* From a ring that was filled by this CPU, as often as it takes. */
+/* Fills the ring on this CPU and drains it, until enough entries are consumed. */
 static u64 sample_same(int which, int n, bool stopped, unsigned long *count)
 {
 	u64 sum = 0;
@@ -151,7 +151,7 @@ static u64 sample_same(int which, int n, bool stopped, unsigned long *count)
 	return sum;
 }
 
-/* While another CPU fills it. */
+/* Drains the ring while another CPU fills it. */
 static u64 sample_other(int which, int n, bool stopped, unsigned long *count)
 {
 	u64 sum;
@@ -204,7 +204,7 @@ static void measure(const char *where, sample_t sample, bool stopped, int size, 
 
 	for (i = 0; i < samples; i++)
 		for (j = 0; j < ARRAY_SIZE(consumers); j++) {
-			/* Each follows each other one as often. */
+			/* Each consumer follows each other equally often. */
 			int which = (i % 2 ? i / 2 + j : i / 2 - j) %
 				    ARRAY_SIZE(consumers);
 			unsigned long count;

@@ -5,7 +5,7 @@
 #include <linux/netdevice.h>
 #include <linux/ptr_ring.h>
 
-/* What tun.c would find behind its file. */
+/* The fields of tun's file that the algorithm uses. */
 struct seed_file {
 	struct ptr_ring *ring;
 	struct net_device __rcu *dev;

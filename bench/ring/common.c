@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the benches share. */
+/* The common parts of the benchmarks. */
 
 #include "../common/bench.c"

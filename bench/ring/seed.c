@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The algorithm of the patch of 2025 that proposed tun_ring_consume_batched(),
- * written anew: entry by entry, and at each one behind which slots are freed the
- * queue is looked at first, the slots are freed, and then it is woken if it was
- * seen stopped. For measuring; Documentation/protocol.rst says what is wrong
- * with that order.
+ * written again for measurements. It consumes entry by entry. Where an entry
+ * completes a batch, it checks the queue, frees the slots, and then wakes the
+ * queue if it was stopped at the check. Documentation/protocol.rst explains the
+ * errors of this order.
  */
 
 #include "bench.h"
 
-/* Whether consuming one more entry frees slots, as __ptr_ring_discard_one(). */
+/* Returns whether __ptr_ring_discard_one() of one more entry frees slots. */
 static inline bool frees_slots(const struct ptr_ring *ring)
 {
 	int head = ring->consumer_head + 1;

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What an entry costs with more queues, in larger and smaller rings, and with
- * more senders; measured in one kernel, all settings in turn.
+ * Measures the cost of an entry with more queues, in larger and smaller rings,
+ * and with more senders, in one kernel and with interleaved settings.
  *
- *   this CPU, before each drain; or        -->  rings of the queues of a tap that
- *   some threads on another, meanwhile          is up, with IFF_BACKPRESSURE  -->
+ *   this CPU, before each drain; or        -->  rings of the queues of a tap with
+ *   threads on another CPU, meanwhile           IFF_BACKPRESSURE, which is up  -->
  *
- *   linux   ptr_ring_consume_batched() and tun_wake_queue(), as vhost_net of 7.3
+ *   linux   ptr_ring_consume_batched() and tun_wake_queue(), as in vhost_net of Linux 7.3
  *   tuntap_ring    tun_ring_consume_batched()
  *
- * Each setting is measured as it is, and once more for each thing that may be what
- * makes it dearer, without that thing ("hot", "warm"), or with nothing else but
- * that ("few", "alike"):
+ * Each setting is measured, and again for each possible cause of a higher cost:
+ * without the cause ("hot", "warm"), or with this cause alone ("few", "alike").
  *
- *   queues   each ring is filled, then they are drained in turn, 64 entries a call
- *     hot      each is filled right before it is drained: the slots are in the cache
- *     warm     each is also drained once right before: all that is its own is there
- *   ring     filled, then drained
- *     hot      (above 1024) filled by 1024, so that the slots are in the cache
- *     few      (below 1024) a ring of 1024 with no more entries than would fit
+ *   queues   all rings are filled, then drained in turn, 64 entries per call
+ *     hot      each ring is filled right before it is drained: its slots are in the cache
+ *     warm     each ring is also drained once right before: all its data is in the cache
+ *   ring     the ring is filled, then drained
+ *     hot      (above 1024) filled with 1024 entries, so its slots are in the cache
+ *     few      (below 1024) a ring of 1024, with as many entries as the smaller ring
  *     alike    (below 1024) the same, with the batch of the smaller ring
- *   senders  threads on one other CPU that fill one ring while it is drained
- *     full     drained only when it is full, and the wait for that is not counted
- *     stay     the same, of senders that give way to others only when time is up
+ *   senders  threads on one other CPU fill one ring while it is drained
+ *     full     the ring is drained only when it is full; the wait is not counted
+ *     stay     the same; a sender runs until its time slice ends
  *
- * All samples are in debugfs, tuntap_ring_scale/samples: a line each of
+ * All samples are in debugfs, tuntap_ring_scale/samples. A line of a sample is
  *
  *   axis value variant consumer cycles entries calls slots
  *
- * where cycles are those of the time stamp counter, and slots how many are filled
- * before they are drained. Entries are no pointers: bench_entry().
+ * The time stamp counter counts the cycles. "slots" is the number of slots that are
+ * filled before they are drained. bench_entry() returns the entries, which are not
+ * pointers.
  */
 
 #include <linux/cpumask.h>
@@ -41,8 +41,8 @@
 
 #define BASE_RING	1024
 #define MOST_SENDERS	8
-#define SENT_LONGER	8	/* so that the senders take turns within a sample */
-#define LARGE_BATCH	16	/* what ptr_ring gives to rings from 32 slots on */
+#define SENT_LONGER	8	/* so the senders take turns within a sample */
+#define LARGE_BATCH	16	/* ptr_ring's batch for rings from 32 slots on */
 
 static unsigned int samples = 40;
 module_param(samples, uint, 0444);
@@ -53,7 +53,7 @@ module_param(entries, uint, 0444);
 MODULE_PARM_DESC(entries, "Entries that a sample consumes, at least");
 
 static struct bench_tap tap;
-static void *out[BENCH_MOST_ASKED];
+static void *out[BENCH_MOST_REQUESTED];
 static struct task_struct *senders[MOST_SENDERS];
 
 struct setting {
@@ -62,23 +62,23 @@ struct setting {
 	const char *variant;
 	int queues;
 	int ring;
-	int chunk;	/* entries that are put into a ring at once */
-	int batch;	/* of the ring, 0 for its own */
-	int senders;	/* on the other CPU, 0 for none */
-	bool alone;	/* each queue is filled and drained by itself */
-	bool warm;	/* and once more before, untimed */
-	bool full;	/* not drained unless it is full */
-	bool stay;	/* a sender that finds it full lets no other run */
+	int chunk;	/* entries that fill a ring at a time */
+	int batch;	/* of the ring; 0 for ptr_ring's batch */
+	int senders;	/* number of threads on the other CPU */
+	bool alone;	/* each queue is filled and drained separately */
+	bool warm;	/* and also once before, without measuring */
+	bool full;	/* the ring is drained only when it is full */
+	bool stay;	/* a sender that finds the ring full does not yield */
 };
 
-/* What a sample has done. */
+/* The work of a sample. */
 struct work {
 	u64 cycles;
 	unsigned long entries;
 	unsigned long calls;
 };
 
-/* Consumes COUNT entries, or a few more, from some queues in turn. */
+/* Consumes COUNT entries, or a few more, from NUMBER queues in turn. */
 #define DEFINE_DRAIN(consumer)							\
 static noinline void drain_##consumer(const struct bench_queue *queues,		\
 				      int number, unsigned long count,		\
@@ -90,7 +90,7 @@ static noinline void drain_##consumer(const struct bench_queue *queues,		\
 										\
 	while (entries < count) {						\
 		entries += bench_consume_##consumer(&queues[i], out,		\
-						    BENCH_MOST_ASKED);		\
+						    BENCH_MOST_REQUESTED);		\
 		calls++;							\
 		if (++i == number)						\
 			i = 0;							\
@@ -126,7 +126,7 @@ static unsigned long fill(const struct bench_queue *queues, int number, int chun
 	return filled;
 }
 
-/* From rings that this CPU fills, as often as it takes. */
+/* Fills rings on this CPU and drains them, until enough entries are consumed. */
 static void sample_filled(const struct setting *setting, int which, int first,
 			  struct work *work)
 {
@@ -158,7 +158,7 @@ static int send(void *data)
 	return 0;
 }
 
-/* While threads on another CPU fill the ring of the first queue. */
+/* Drains the first queue's ring while threads on another CPU fill it. */
 static void sample_sent(const struct setting *setting, int which, struct work *work)
 {
 	struct work untimed = {};
@@ -166,7 +166,7 @@ static void sample_sent(const struct setting *setting, int which, struct work *w
 
 	for (i = 0; i < setting->senders; i++)
 		wake_up_process(senders[i]);
-	/* Until they run. */
+	/* Waits until the senders run. */
 	consumers[which].drain(tap.queues, 1, 2 * BASE_RING, &untimed);
 	if (!setting->full)
 		consumers[which].drain(tap.queues, 1, SENT_LONGER * entries, work);
@@ -177,7 +177,7 @@ static void sample_sent(const struct setting *setting, int which, struct work *w
 	}
 	for (i = 0; i < setting->senders; i++)
 		kthread_stop(senders[i]);
-	while (bench_consume_linux(tap.queues, out, BENCH_MOST_ASKED))
+	while (bench_consume_linux(tap.queues, out, BENCH_MOST_REQUESTED))
 		;
 }
 
@@ -198,7 +198,7 @@ static int create_senders(const struct setting *setting)
 	return 0;
 }
 
-/* In round ROUND, which says what queues are taken out of all that there are. */
+/* Measures one sample. ROUND selects the queues. */
 static int measure(const struct setting *setting, int which, int round)
 {
 	struct ptr_ring *ring = tap.queues[0].ring;
@@ -242,7 +242,7 @@ static int measure_all(const struct setting *settings, int count)
 	return 0;
 }
 
-/* So that not all rings are read at the same place, which one cache line could not hold. */
+/* Moves the heads of the rings apart, so the rings do not all use the same set of the cache. */
 static int spread(void)
 {
 	int i, place;
@@ -274,7 +274,7 @@ static int measure_queues(void)
 
 		settings[count++] = base;
 		base.alone = true;
-		base.chunk = BENCH_MOST_ASKED;
+		base.chunk = BENCH_MOST_REQUESTED;
 		base.variant = "hot";
 		settings[count++] = base;
 		base.warm = true;

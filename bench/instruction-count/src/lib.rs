@@ -20,8 +20,8 @@ use std::sync::{Mutex, OnceLock};
 
 use qemu::{CallbackFlags, Id, Info, InlineOperation, Instruction, TranslationBlock, U64};
 
-/// A `nopl` with a displacement that no compiler and no assembler makes: it does nothing on any
-/// CPU, and is one instruction, so that it is never cut in two by the end of a block.
+/// A `nopl` with a displacement that no compiler and no assembler generates. It does nothing on any CPU. It is one
+/// instruction, so the end of a block cannot split it.
 const MARK: [u8; 8] = [0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b];
 
 const PAUSE: [u8; 2] = [0xf3, 0x90];
@@ -32,7 +32,7 @@ pub fn mark() {
     unsafe { asm!(".byte 0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b") };
 }
 
-/// Which plugin interface this was written for: that of QEMU 9.2 and 10.0.
+/// The version of the plugin interface: that of QEMU 9.2 and 10.0.
 #[unsafe(no_mangle)]
 pub static qemu_plugin_version: c_int = 4;
 
@@ -51,7 +51,7 @@ fn is_kernel(address: u64) -> bool {
 
 extern "C" fn marked(_cpu: c_uint, _data: *mut c_void) {
     let Some(counter) = COUNTER.get() else { return };
-    // SAFETY: Both were made by `counter_per_cpu()`, and are never freed.
+    // SAFETY: `counter_per_cpu()` created both counters, and they are never freed.
     let kernel = unsafe { qemu::qemu_plugin_u64_sum(counter.kernel) };
     // SAFETY: As above.
     let user = unsafe { qemu::qemu_plugin_u64_sum(counter.user) };
@@ -63,18 +63,18 @@ extern "C" fn marked(_cpu: c_uint, _data: *mut c_void) {
 
 extern "C" fn translated(_id: Id, block: *mut TranslationBlock) {
     let Some(counter) = COUNTER.get() else { return };
-    // SAFETY: QEMU gives a block that is good until we return; so for the calls below.
+    // SAFETY: QEMU passes a block that is valid until this callback returns; the same holds below.
     let count = unsafe { qemu::qemu_plugin_tb_n_insns(block) };
     // SAFETY: As above.
     let kernel = is_kernel(unsafe { qemu::qemu_plugin_tb_vaddr(block) });
     let mut waits = false;
     for index in 0..count {
-        // SAFETY: The block has that many.
+        // SAFETY: The block has `count` instructions.
         let instruction = unsafe { qemu::qemu_plugin_tb_get_insn(block, index) };
         let bytes = bytes_of(instruction);
         waits |= bytes == PAUSE;
         if bytes == MARK {
-            // SAFETY: The instruction is of this block, and the callback needs no data.
+            // SAFETY: The instruction belongs to this block, and the callback needs no data.
             unsafe {
                 qemu::qemu_plugin_register_vcpu_insn_exec_cb(
                     instruction,
@@ -87,7 +87,7 @@ extern "C" fn translated(_id: Id, block: *mut TranslationBlock) {
     }
     if !waits {
         let entry = if kernel { counter.kernel } else { counter.user };
-        // SAFETY: The block is good, and the counter is never freed.
+        // SAFETY: The block is valid, and the counter is never freed.
         unsafe {
             qemu::qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(
                 block,
@@ -99,11 +99,11 @@ extern "C" fn translated(_id: Id, block: *mut TranslationBlock) {
     }
 }
 
-/// The bytes of an instruction of the block that is being translated.
+/// Returns the bytes of an instruction in the block that is being translated.
 fn bytes_of(instruction: *mut Instruction) -> Vec<u8> {
-    // The longest of x86.
+    // The longest instruction of x86 has 15 bytes.
     let mut bytes = [0; 16];
-    // SAFETY: The instruction is one that QEMU gave, and no more is written than there is room.
+    // SAFETY: QEMU passed the instruction, and writes at most the length of the buffer.
     let len =
         unsafe { qemu::qemu_plugin_insn_data(instruction, bytes.as_mut_ptr().cast(), bytes.len()) };
     bytes[..len.min(bytes.len())].to_vec()
@@ -111,7 +111,7 @@ fn bytes_of(instruction: *mut Instruction) -> Vec<u8> {
 
 fn counter_per_cpu() -> U64 {
     U64 {
-        // SAFETY: It takes a number. QEMU makes an element for each CPU.
+        // SAFETY: The function requires only a size. QEMU creates an element for each CPU.
         score: unsafe { qemu::qemu_plugin_scoreboard_new(size_of::<u64>()) },
         offset: 0,
     }
@@ -121,7 +121,7 @@ fn counter_per_cpu() -> U64 {
 ///
 /// # Safety
 ///
-/// For QEMU to call: `argv` has `argc` strings.
+/// `argv` must have `argc` strings. Only QEMU calls this function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qemu_plugin_install(
     id: Id,
@@ -131,13 +131,13 @@ pub unsafe extern "C" fn qemu_plugin_install(
 ) -> c_int {
     let arguments = match usize::try_from(argc) {
         Ok(count) if count > 0 => {
-            // SAFETY: There are that many.
+            // SAFETY: `argv` has `argc` elements.
             unsafe { slice::from_raw_parts(argv, count) }
         }
         _ => &[],
     };
     let path = arguments.iter().find_map(|argument| {
-        // SAFETY: Each is a string.
+        // SAFETY: Each element is a string.
         let argument = unsafe { CStr::from_ptr(*argument) };
         argument.to_str().ok()?.strip_prefix("out=")
     });
@@ -154,7 +154,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     };
     let (kernel, user) = (counter_per_cpu(), counter_per_cpu());
     let _ = COUNTER.set(Counter { kernel, user, out });
-    // SAFETY: The callback is of the type that is wanted, and stays.
+    // SAFETY: The callback has the required type, and is not unloaded.
     unsafe { qemu::qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
     0
 }
@@ -174,8 +174,7 @@ mod tests {
     #[test]
     fn mark_executes_the_bytes_that_the_plugin_finds() {
         let code = mark as fn() as *const u8;
-        // SAFETY: A function has more than eight bytes up to the end of its page, or another page
-        // of code behind it; only what is read is looked at.
+        // SAFETY: The code of this program continues for more than 64 bytes after the start of `mark()`.
         let bytes = unsafe { slice::from_raw_parts(code, 64) };
         assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
         mark();

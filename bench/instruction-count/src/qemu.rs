@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The part of QEMU's plugin interface that is used here, as of QEMU 10.0. Debian ships no header for it,
+//! The part of QEMU 10.0's plugin interface that the plugin uses. Debian ships no header for it,
 //! and the crates for it require a newer compiler than the kernel's.
 //!
 //! The functions are in QEMU itself, and are resolved when it loads the plugin. Tests and other programs
@@ -9,7 +9,7 @@
 use std::ffi::{c_uint, c_void};
 use std::marker::{PhantomData, PhantomPinned};
 
-/// Of the plugin, as QEMU calls it.
+/// `qemu_plugin_id_t`: identifies the plugin.
 pub type Id = u64;
 
 macro_rules! opaque {
@@ -28,7 +28,7 @@ opaque! {
     Info,
     /// `struct qemu_plugin_tb`: code that is translated as a whole.
     TranslationBlock,
-    /// `struct qemu_plugin_insn`: one instruction in it.
+    /// `struct qemu_plugin_insn`: one instruction in a block.
     Instruction,
     /// `struct qemu_plugin_scoreboard`: an element for each CPU.
     Scoreboard,
@@ -42,7 +42,7 @@ pub struct U64 {
     pub offset: usize,
 }
 
-// SAFETY: Each CPU's thread has an element of its own, and QEMU moves them only while none runs.
+// SAFETY: Each CPU's thread has its own element, and QEMU moves elements only while no CPU runs.
 unsafe impl Send for U64 {}
 // SAFETY: As above.
 unsafe impl Sync for U64 {}
