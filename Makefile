@@ -48,7 +48,7 @@ deb: ## build Debian packages of the modules, DKMS and the tool, in build/deb/ (
 
 ##@ Testing
 
-test-%: ## run all of one suite, a folder below tests/:
+test-%: ## run all of one suite, a folder below tests/; tests/NAME/run --help describes it:
 	@scripts/test $*
 
 torture: ## run random operations on a device under traffic (SECONDS=60 SEED= CONSUMER=tuntap_ring BED=guest)
@@ -59,7 +59,7 @@ torture: ## run random operations on a device under traffic (SECONDS=60 SEED= CO
 bench: ## run every benchmark and print one table of goals (28 min; BENCH=full 4 h)
 	@bench/run
 
-bench-%: bench/%/run ## run one benchmark, a folder below bench/:
+bench-%: bench/%/run ## run one benchmark, a folder below bench/; bench/NAME/run --help describes it:
 	@bench/$*/run
 
 ##@ Tidying
