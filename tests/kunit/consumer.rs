@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's consumer for the suites in C.
+//! Provides the module's consumer to the suites in C.
 //!
-//! What stands in `src/` is built into the test module as it is, not copied: the protocol, the ring
-//! and the queue. Only the file and its device are stood in for, by fields that the test sets.
+//! The test module builds the protocol, the ring and the queue from the files in `src/`. Fields that
+//! the test sets replace the file and its device.
 
 #[path = "../../src/access.rs"]
 mod access;
@@ -68,7 +68,7 @@ pub struct Outcome {
     wake: c_int,
 }
 
-// As kunit.h asserts.
+// kunit.h asserts the same.
 const _: () = assert!(size_of::<End>() == 24 && offset_of!(End, owner) == 23);
 const _: () = assert!(size_of::<Outcome>() == 8);
 
@@ -76,7 +76,7 @@ const _: () = assert!(size_of::<Outcome>() == 8);
 ///
 /// # Invariants
 ///
-/// `end` is there for `'a`, with all that it points to.
+/// `end` and all objects that it points to stay valid for `'a`.
 #[derive(Clone, Copy)]
 struct Endpoint<'a> {
     end: NonNull<End>,
@@ -105,11 +105,11 @@ impl consume::Endpoint for Endpoint<'_> {
         check: impl FnOnce(Device<'_>) -> bool,
     ) -> Option<bool> {
         let rcu = rcu::read_lock();
-        // SAFETY: `end` is there by the type invariants.
+        // SAFETY: `end` is valid by the type invariants.
         let dev = NonNull::new(unsafe { addr_of!((*self.end.as_ptr()).dev).read() })?;
         Some(check(Device {
             end: self.end,
-            // SAFETY: The device is there by the type invariants, RCU or not.
+            // SAFETY: The device is valid by the type invariants, even without RCU.
             dev: unsafe { NetDevice::from_raw(dev, &rcu) },
             _end: PhantomData,
         }))
@@ -120,7 +120,7 @@ impl consume::Endpoint for Endpoint<'_> {
 ///
 /// # Invariants
 ///
-/// `end` is there for `'a`, and the consumer lock of its ring is held.
+/// `end` stays valid for `'a`, and the consumer lock of its ring is held.
 struct Device<'a> {
     end: NonNull<End>,
     dev: NetDevice<'a>,
@@ -131,7 +131,7 @@ impl<'a> consume::Device for Device<'a> {
     type Queue = NetdevQueue<'a>;
 
     fn has_backpressure(&self) -> bool {
-        // SAFETY: There by the type invariants.
+        // SAFETY: `end` is valid by the type invariants.
         unsafe { addr_of!((*self.end.as_ptr()).backpressure).read() }
     }
 
@@ -140,25 +140,25 @@ impl<'a> consume::Device for Device<'a> {
     }
 
     fn owns_queue(&self) -> bool {
-        // SAFETY: There by the type invariants.
+        // SAFETY: `end` is valid by the type invariants.
         unsafe { addr_of!((*self.end.as_ptr()).owner).read() }
     }
 
     fn queue(&self) -> Option<NetdevQueue<'a>> {
-        // SAFETY: There by the type invariants.
+        // SAFETY: `end` is valid by the type invariants.
         let index = unsafe { addr_of!((*self.end.as_ptr()).queue_index).read() };
         self.dev.tx_queue(usize::from(index))
     }
 
     fn add_freed(&self, slots: usize) -> usize {
-        // SAFETY: There by the type invariants, and under the consumer lock, which is held.
+        // SAFETY: `end` is valid by the type invariants, and the consumer lock is held.
         let count = unsafe { &mut *addr_of_mut!((*self.end.as_ptr()).cons_cnt) };
         *count = count.saturating_add(c_int::try_from(slots).unwrap_or(c_int::MAX));
         usize::try_from(*count).unwrap_or(0)
     }
 
     fn reset_freed(&self) {
-        // SAFETY: There by the type invariants, and under the consumer lock, which is held.
+        // SAFETY: `end` is valid by the type invariants, and the consumer lock is held.
         unsafe { addr_of_mut!((*self.end.as_ptr()).cons_cnt).write(0) };
     }
 }
@@ -167,8 +167,8 @@ impl<'a> consume::Device for Device<'a> {
 ///
 /// # Safety
 ///
-/// `end` must be set up, its ring and its device must be there, `array` must have room for `n`
-/// pointers, `outcome` must be writable. Context as for `consume::consume_batched()`.
+/// `end`, its ring and its device must be valid, `array` must have room for `n` pointers, and `outcome`
+/// must be writable. The context is that of `consume::consume_batched()`.
 #[no_mangle]
 pub unsafe extern "C" fn tuntap_ring_kunit_consume(
     end: NonNull<End>,
@@ -211,8 +211,8 @@ pub unsafe extern "C" fn tuntap_ring_kunit_consume(
 ///
 /// # Safety
 ///
-/// `ring` must be what `tun_get_tx_ring()` returned for an open file, and the running tun must be
-/// the one that the bindings were made for.
+/// `tun_get_tx_ring()` must have returned `ring` for an open file, and the bindings must match the
+/// running tun.
 #[no_mangle]
 pub unsafe extern "C" fn tuntap_ring_kunit_cons_cnt(ring: *mut bindings::ptr_ring) -> *mut c_int {
     let tfile = ring

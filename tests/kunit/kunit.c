@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the suites share: parameters, random numbers, and a device. */
+/* Common parts of the suites: parameters, random numbers, and a device. */
 
 #include <linux/etherdevice.h>
 #include <linux/module.h>
@@ -10,11 +10,11 @@
 
 unsigned long tuntap_ring_kunit_operations = 10000000;
 module_param_named(operations, tuntap_ring_kunit_operations, ulong, 0444);
-MODULE_PARM_DESC(operations, "Operations on a ring in a test; those that are slower get a part");
+MODULE_PARM_DESC(operations, "Operations on a ring in a test; slower tests do a part of them");
 
 unsigned long tuntap_ring_kunit_seed;
 module_param_named(seed, tuntap_ring_kunit_seed, ulong, 0444);
-MODULE_PARM_DESC(seed, "Where the random numbers start, to repeat a run; 0 is at random");
+MODULE_PARM_DESC(seed, "Seed of the random numbers, to repeat a run; 0 is a random seed");
 
 void tuntap_ring_kunit_randomize(struct kunit *test, struct rnd_state *rnd)
 {
@@ -39,7 +39,7 @@ struct net_device *tuntap_ring_kunit_device(struct kunit *test, int queues)
 	KUNIT_ASSERT_NOT_NULL(test, dev);
 	KUNIT_ASSERT_EQ(test, 0,
 			kunit_add_action_or_reset(test, free_device, dev));
-	/* What registering and opening it would do, as far as we need it. */
+	/* The parts of registering and opening the device that the tests need. */
 	for (i = 0; i < queues; i++)
 		RCU_INIT_POINTER(netdev_get_tx_queue(dev, i)->qdisc,
 				 &noop_qdisc);

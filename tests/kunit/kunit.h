@@ -9,7 +9,7 @@
 #include <linux/ptr_ring.h>
 #include <kunit/test.h>
 
-/* In place of a tun file: a ring, and the way from it to the queue above. */
+/* Represents a tun file: a ring, and the device and queue above it. */
 struct tuntap_ring_kunit_end {
 	struct ptr_ring *ring;
 	struct net_device *dev;	/* NULL: the file has lost its device */
@@ -25,34 +25,34 @@ enum tuntap_ring_kunit_wake {
 	WAKE_SUPPRESSED,
 };
 
-/* What a call did, beside the entries that it returned. */
+/* The outcome of a call, besides the returned entries. */
 struct tuntap_ring_kunit_outcome {
 	int freed;		/* slots */
 	int wake;		/* enum tuntap_ring_kunit_wake */
 };
 
-/* As consumer.rs asserts. */
+/* consumer.rs asserts the same. */
 static_assert(sizeof(struct tuntap_ring_kunit_end) == 24 &&
 	      offsetof(struct tuntap_ring_kunit_end, owner) == 23);
 static_assert(sizeof(struct tuntap_ring_kunit_outcome) == 8);
 
-/* Ours: consume_batched() of src/consume.rs. */
+/* Calls consume_batched() of src/consume.rs. */
 int tuntap_ring_kunit_consume(struct tuntap_ring_kunit_end *end, void **array,
 			      int n, struct tuntap_ring_kunit_outcome *outcome);
 
-/* cons_cnt of the tun file whose ring this is. */
+/* Returns cons_cnt of the tun file that has this ring. */
 int *tuntap_ring_kunit_cons_cnt(struct ptr_ring *ring);
 
 extern unsigned long tuntap_ring_kunit_operations;
 extern unsigned long tuntap_ring_kunit_seed;
 
-/* Seeds a test, and says with what. */
+/* Seeds a test, and prints the seed. */
 void tuntap_ring_kunit_randomize(struct kunit *test, struct rnd_state *rnd);
 
-/* A device that is up, though not registered; freed with the test. */
+/* Creates a device that is up, but not registered. It is freed with the test. */
 struct net_device *tuntap_ring_kunit_device(struct kunit *test, int queues);
 
-/* Entries are numbers, as pointers; never NULL. */
+/* Entries are numbers, converted to pointers; never NULL. */
 static inline void *number_to_entry(unsigned long number)
 {
 	return (void *)(number + 1);
@@ -63,13 +63,13 @@ static inline unsigned long entry_to_number(const void *entry)
 	return (unsigned long)entry - 1;
 }
 
-/* One of 0 to LIMIT - 1. */
+/* Returns a number from 0 to LIMIT - 1. */
 static inline unsigned int below(struct rnd_state *rnd, unsigned int limit)
 {
 	return ((u64)prandom_u32_state(rnd) * limit) >> 32;
 }
 
-/* A number from 1 to MOST, each order of magnitude as likely as the others. */
+/* Returns a number from 1 to MOST; all orders of magnitude are equally likely. */
 static inline unsigned int magnitude(struct rnd_state *rnd, unsigned int most)
 {
 	unsigned int bits = fls(most);
@@ -77,17 +77,17 @@ static inline unsigned int magnitude(struct rnd_state *rnd, unsigned int most)
 	return min(1 + below(rnd, 1U << (1 + below(rnd, bits))), most);
 }
 
-/* How far apart the marks are at which our consumer looks at the queue. */
+/* Returns the distance of tuntap_ring's checkpoints. */
 static inline int stride_of(const struct ptr_ring *ring)
 {
 	return ring->size < 8 ? 1 : rounddown_pow_of_two(ring->size / 8);
 }
 
 /*
- * FREED slots, since the tail was at TAIL, as our consumer counts them: from
- * mark to mark.
+ * Counts the FREED slots, since the tail was at TAIL, as tuntap_ring does: from
+ * checkpoint to checkpoint.
  */
-static inline int from_mark_to_mark(const struct ptr_ring *ring, int tail, int freed)
+static inline int freed_at_checkpoint(const struct ptr_ring *ring, int tail, int freed)
 {
 	int stride = stride_of(ring);
 
@@ -95,8 +95,8 @@ static inline int from_mark_to_mark(const struct ptr_ring *ring, int tail, int f
 }
 
 /*
- * What tun_net_xmit() of Linux 7.3 does under the producer lock, which is held,
- * for an entry of ours. Returns as __ptr_ring_produce().
+ * Produces an entry as tun_net_xmit() of Linux 7.3 does under the producer lock,
+ * which the caller holds. Returns the result of __ptr_ring_produce().
  */
 static inline int produce_and_stop(struct ptr_ring *ring, void *entry,
 				   struct netdev_queue *queue, bool may_stop)

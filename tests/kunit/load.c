@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Runs the suites when the module is loaded, in a kernel without KUnit. */
+/* Runs the suites when the module is loaded, for kernels without KUnit. */
 
 #include <linux/kthread.h>
 #include <linux/mm.h>
@@ -9,10 +9,10 @@
 #include "kunit.h"
 
 static struct kunit_suite *suites[3];
-/* Of the process that loads the module, which waits for each test. */
+/* The memory of the process that loads the module, which waits for each test. */
 static struct mm_struct *memory;
 
-/* KUnit's own makes memory for each test, which no module can. */
+/* KUnit's function creates memory for each test, which a module cannot do. */
 unsigned long kunit_vm_mmap(struct kunit *test, struct file *file,
 			    unsigned long addr, unsigned long len,
 			    unsigned long prot, unsigned long flag,

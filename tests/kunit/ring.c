@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Our consumer against the kernel's own __ptr_ring_consume_batched(): the same
- * random operations on two rings, and all of both compared after each.
+ * Compares tuntap_ring's consumer with the kernel's __ptr_ring_consume_batched():
+ * applies the same random operations to two rings, and compares them after each.
  *
- *                  +--> ours   --> src/consume.rs ------------------+
- *   operations ----|                                                +--> equal?
- *                  +--> theirs --> __ptr_ring_consume_batched() ----+
+ *                  +--> tested    --> src/consume.rs ------------------+
+ *   operations ----|                                                   +--> equal?
+ *                  +--> reference --> __ptr_ring_consume_batched() ----+
  *
- * The comparison is of whole rings, also large ones: a memcmp() of 4,096 slots
- * takes less time than the operations that fill them.
+ * Whole rings are compared, also large ones: a memcmp() of 4,096 slots takes less
+ * time than the operations that fill them.
  *
- * What is no part of a ring has no twin in the kernel's consumer, so the test
- * says it by rules of its own: when the queue is woken, and what cons_cnt is.
- * By design ours differs from tun's own consumer there, in that
+ * The kernel's function does not wake the queue and does not change cons_cnt. The
+ * test has its own rules for both, expect_wake(). By design, tuntap_ring differs
+ * from tun's own consumer:
  *
- *  - cons_cnt counts slots freed, from mark to mark, and not entries consumed,
- *    see TunDevice::add_freed() (tun.c here compares that with tun);
- *  - the queue is checked if the tail passed a checkpoint or the ring is empty, not
- *    always;
+ *  - cons_cnt counts freed slots, from checkpoint to checkpoint, and not consumed
+ *    entries, see TunDevice::add_freed() (tun.c here compares it with tun);
+ *  - the queue is checked only if the tail passed a checkpoint or the ring is
+ *    empty;
  *  - the queue is not woken while the ring is full.
  *
- * At most a ring-full is taken in one call. Nobody produces meanwhile here, so
- * the kernel's takes no more either.
+ * One call takes at most a ring-full. No entry is produced during a call here, so
+ * the kernel's function does not take more either.
  */
 
 #include <linux/math64.h>
@@ -29,53 +29,51 @@
 #include "kunit.h"
 
 #define MOST_SLOTS	4096
-#define MOST_ASKED	(MOST_SLOTS + 64)
+#define MOST_REQUESTED	(MOST_SLOTS + 64)
 
-struct twins {
+struct pair {
 	struct kunit *test;
 	struct rnd_state rnd;
 	unsigned long step;
 
-	struct ptr_ring ours;
-	struct ptr_ring theirs;
+	struct ptr_ring tested;
+	struct ptr_ring reference;
 	unsigned long produced;
 
-	/* What the last call handed out, and how many of that we still have. */
-	void *out[MOST_ASKED];
-	void *expected[MOST_ASKED];
+	/* The entries of the last call, and the number that may be unconsumed. */
+	void *out[MOST_REQUESTED];
+	void *expected[MOST_REQUESTED];
 	int held;
 
-	/* Above the ring of ours. */
+	/* The device and the queue above the tested ring. */
 	struct tuntap_ring_kunit_end end;
 	struct net_device *dev;
 	struct netdev_queue *queue;
 	int cons_cnt;
 
-	/* So that a test that never gets anywhere is seen. */
+	/* Counted to detect a test without effect. */
 	unsigned long consumed;
 	unsigned long wakes;
-	unsigned long handed_back;
+	unsigned long unconsumed;
 	unsigned long resizes;
 };
 
-/* What ptr_ring destroys, in order; its callback is told no more than that. */
+/* The destroyed entries, in order. ptr_ring passes only the entry to its callback. */
 static struct {
 	unsigned long count;
 	unsigned long hash;
-} destroyed_of_ours, destroyed_of_theirs;
+} destroyed_tested, destroyed_reference;
 
-static void destroy_ours(void *entry)
+static void destroy_tested(void *entry)
 {
-	destroyed_of_ours.count++;
-	destroyed_of_ours.hash = 31 * destroyed_of_ours.hash +
-				 (unsigned long)entry;
+	destroyed_tested.count++;
+	destroyed_tested.hash = 31 * destroyed_tested.hash + (unsigned long)entry;
 }
 
-static void destroy_theirs(void *entry)
+static void destroy_reference(void *entry)
 {
-	destroyed_of_theirs.count++;
-	destroyed_of_theirs.hash = 31 * destroyed_of_theirs.hash +
-				   (unsigned long)entry;
+	destroyed_reference.count++;
+	destroyed_reference.hash = 31 * destroyed_reference.hash + (unsigned long)entry;
 }
 
 static void cleanup_ring(void *ring)
@@ -83,10 +81,10 @@ static void cleanup_ring(void *ring)
 	ptr_ring_cleanup(ring, NULL);
 }
 
-/* The first thing in which the rings differ, or NULL. */
-static const char *difference(const struct twins *t)
+/* Returns the name of the first difference of the rings, or NULL. */
+static const char *difference(const struct pair *t)
 {
-	const struct ptr_ring *a = &t->ours, *b = &t->theirs;
+	const struct ptr_ring *a = &t->tested, *b = &t->reference;
 
 	if (a->consumer_head != b->consumer_head)
 		return "consumer_head";
@@ -98,8 +96,7 @@ static const char *difference(const struct twins *t)
 		return "geometry";
 	if (memcmp(a->queue, b->queue, a->size * sizeof(*a->queue)))
 		return "slots";
-	if (memcmp(&destroyed_of_ours, &destroyed_of_theirs,
-		   sizeof(destroyed_of_ours)))
+	if (memcmp(&destroyed_tested, &destroyed_reference, sizeof(destroyed_tested)))
 		return "entries destroyed";
 	return NULL;
 }
@@ -107,55 +104,55 @@ static const char *difference(const struct twins *t)
 #define FAIL(t, fmt, ...)						\
 	KUNIT_FAIL_AND_ABORT((t)->test,					\
 		"step %lu, ring of %d by %d, head %d, tail %d: " fmt,	\
-		(t)->step, (t)->theirs.size, (t)->theirs.batch,		\
-		(t)->theirs.consumer_head, (t)->theirs.consumer_tail,	\
+		(t)->step, (t)->reference.size, (t)->reference.batch,		\
+		(t)->reference.consumer_head, (t)->reference.consumer_tail,	\
 		##__VA_ARGS__)
 
-static bool is_running(const struct twins *t)
+static bool is_running(const struct pair *t)
 {
 	return test_bit(__LINK_STATE_START, &t->dev->state);
 }
 
-/* More often a few than many. */
-static int amount(struct twins *t)
+/* Returns a number of entries; small numbers are more likely. */
+static int amount(struct pair *t)
 {
-	int most = below(&t->rnd, 4) ? 16 : t->theirs.size;
+	int most = below(&t->rnd, 4) ? 16 : t->reference.size;
 
 	return 1 + below(&t->rnd, most + 1);
 }
 
-static void produce(struct twins *t)
+static void produce(struct pair *t)
 {
 	bool may_stop = t->end.backpressure && t->end.dev && is_running(t);
 	int n = amount(t);
 
 	while (n--) {
 		void *entry = number_to_entry(t->produced);
-		int ours, theirs;
+		int tested, reference;
 
-		/* Through the qdisc, but for some who pass it by. */
+		/* Most packets come through the qdisc, some bypass it. */
 		if (netif_tx_queue_stopped(t->queue) && below(&t->rnd, 8))
 			return;
-		spin_lock_bh(&t->ours.producer_lock);
-		ours = produce_and_stop(&t->ours, entry, t->queue, may_stop);
-		spin_unlock_bh(&t->ours.producer_lock);
-		theirs = ptr_ring_produce(&t->theirs, entry);
-		if (ours != theirs)
-			FAIL(t, "producing: %d, not %d", ours, theirs);
-		if (theirs)
+		spin_lock_bh(&t->tested.producer_lock);
+		tested = produce_and_stop(&t->tested, entry, t->queue, may_stop);
+		spin_unlock_bh(&t->tested.producer_lock);
+		reference = ptr_ring_produce(&t->reference, entry);
+		if (tested != reference)
+			FAIL(t, "producing: %d, not %d", tested, reference);
+		if (reference)
 			return;
 		t->produced++;
 	}
 }
 
-/* The rules of waking, on the ring of theirs; returns what is to happen. */
-static int expect_wake(struct twins *t, int taken, int passed)
+/* Returns the expected wake, according to the reference ring. */
+static int expect_wake(struct pair *t, int taken, int passed)
 {
-	struct ptr_ring *ring = &t->theirs;
-	bool is_dry = __ptr_ring_empty(ring);
+	struct ptr_ring *ring = &t->reference;
+	bool is_empty = __ptr_ring_empty(ring);
 
-	/* A call that took nothing leaves the check to the one before. */
-	if (!passed && (!taken || !is_dry))
+	/* A call that passed no checkpoint checks the queue only if it emptied the ring. */
+	if (!passed && (!taken || !is_empty))
 		return WAKE_NOT_NEEDED;
 	if (!t->end.dev || !t->end.backpressure || !is_running(t) ||
 	    !t->end.owner || t->end.queue_index)
@@ -163,29 +160,29 @@ static int expect_wake(struct twins *t, int taken, int passed)
 	if (!netif_tx_queue_stopped(t->queue))
 		return WAKE_NOT_NEEDED;
 	t->cons_cnt += passed;
-	if (t->cons_cnt < ring->size / 2 && !is_dry)
+	if (t->cons_cnt < ring->size / 2 && !is_empty)
 		return WAKE_NOT_NEEDED;
 	/* No other CPU fills the ring between the decision and the wake. */
 	t->cons_cnt = 0;
 	return WAKE_DONE;
 }
 
-static void consume(struct twins *t)
+static void consume(struct pair *t)
 {
-	int n = min(amount(t), MOST_ASKED), tail, taken, expected, freed, wake;
+	int n = min(amount(t), MOST_REQUESTED), tail, taken, expected, freed, wake;
 	struct tuntap_ring_kunit_outcome outcome;
 	bool was_stopped;
 
-	spin_lock(&t->theirs.consumer_lock);
-	tail = t->theirs.consumer_tail;
-	freed = t->theirs.consumer_head - tail;
-	expected = __ptr_ring_consume_batched(&t->theirs, t->expected, n);
-	freed += expected - (t->theirs.consumer_head - t->theirs.consumer_tail);
-	spin_unlock(&t->theirs.consumer_lock);
+	spin_lock(&t->reference.consumer_lock);
+	tail = t->reference.consumer_tail;
+	freed = t->reference.consumer_head - tail;
+	expected = __ptr_ring_consume_batched(&t->reference, t->expected, n);
+	freed += expected - (t->reference.consumer_head - t->reference.consumer_tail);
+	spin_unlock(&t->reference.consumer_lock);
 
 	was_stopped = netif_tx_queue_stopped(t->queue);
 	wake = expect_wake(t, expected,
-			   from_mark_to_mark(&t->theirs, tail, freed));
+			   freed_at_checkpoint(&t->reference, tail, freed));
 	taken = tuntap_ring_kunit_consume(&t->end, t->out, n, &outcome);
 
 	if (taken != expected)
@@ -198,45 +195,45 @@ static void consume(struct twins *t)
 		FAIL(t, "consuming %d: wake %d, not %d", n, outcome.wake, wake);
 	if (netif_tx_queue_stopped(t->queue) !=
 	    (was_stopped && wake != WAKE_DONE))
-		FAIL(t, "consuming %d: the queue is not as the call said", n);
+		FAIL(t, "consuming %d: the queue does not match the returned wake", n);
 	t->held = taken;
 	t->consumed += taken;
 	t->wakes += wake == WAKE_DONE;
 }
 
-/* The last of what was handed out, as vhost-net does; then it is gone. */
-static void unconsume(struct twins *t)
+/* Unconsumes the last entries of the last call, as vhost-net does. */
+static void unconsume(struct pair *t)
 {
 	int n = below(&t->rnd, t->held + 1);
 
-	ptr_ring_unconsume(&t->ours, t->out + t->held - n, n, destroy_ours);
-	ptr_ring_unconsume(&t->theirs, t->expected + t->held - n, n,
-			   destroy_theirs);
-	t->handed_back += n;
+	ptr_ring_unconsume(&t->tested, t->out + t->held - n, n, destroy_tested);
+	ptr_ring_unconsume(&t->reference, t->expected + t->held - n, n,
+			   destroy_reference);
+	t->unconsumed += n;
 	t->held = 0;
 }
 
-/* Half of the rings small, where the corner cases are. */
-static int random_size(struct twins *t)
+/* Half of the sizes are small, as small rings have the corner cases. */
+static int random_size(struct pair *t)
 {
 	if (!below(&t->rnd, 64))
 		return 0;
 	return magnitude(&t->rnd, below(&t->rnd, 2) ? 64 : MOST_SLOTS);
 }
 
-static void resize_pair(struct twins *t, int size)
+static void resize_pair(struct pair *t, int size)
 {
-	KUNIT_ASSERT_EQ(t->test, 0, ptr_ring_resize(&t->ours, size, GFP_KERNEL,
-						    destroy_ours));
-	KUNIT_ASSERT_EQ(t->test, 0, ptr_ring_resize(&t->theirs, size,
+	KUNIT_ASSERT_EQ(t->test, 0, ptr_ring_resize(&t->tested, size, GFP_KERNEL,
+						    destroy_tested));
+	KUNIT_ASSERT_EQ(t->test, 0, ptr_ring_resize(&t->reference, size,
 						    GFP_KERNEL,
-						    destroy_theirs));
+						    destroy_reference));
 }
 
-static void resize(struct twins *t)
+static void resize(struct pair *t)
 {
 	resize_pair(t, random_size(t));
-	/* As tun_force_wake_queue(); at times without, so as to stay stopped. */
+	/* As tun_force_wake_queue(). At times the queue stays stopped. */
 	if (below(&t->rnd, 2)) {
 		t->end.cons_cnt = 0;
 		t->cons_cnt = 0;
@@ -246,17 +243,17 @@ static void resize(struct twins *t)
 	t->resizes++;
 }
 
-/* Batches that this kernel does not use, and a tail that lags by more. */
-static void rebatch(struct twins *t)
+/* Sets batches that this kernel does not use, so the tail may lag by more than a batch. */
+static void rebatch(struct pair *t)
 {
 	int batch = 1 << below(&t->rnd, 7);
 
-	t->ours.batch = batch;
-	t->theirs.batch = batch;
+	t->tested.batch = batch;
+	t->reference.batch = batch;
 }
 
-/* What is above the ring changes; most of the time all of it is there. */
-static void change_scene(struct twins *t)
+/* Changes device, queue and flag above the ring. Most of the time all are present. */
+static void change_scene(struct pair *t)
 {
 	t->end.dev = below(&t->rnd, 8) ? t->dev : NULL;
 	t->end.backpressure = below(&t->rnd, 8);
@@ -269,7 +266,7 @@ static void change_scene(struct twins *t)
 		clear_bit(__LINK_STATE_START, &t->dev->state);
 }
 
-static void operate(struct twins *t)
+static void operate(struct pair *t)
 {
 	switch (below(&t->rnd, 256)) {
 	case 0:
@@ -287,24 +284,24 @@ static void operate(struct twins *t)
 	}
 }
 
-static struct twins *make_twins(struct kunit *test, int size)
+static struct pair *make_pair(struct kunit *test, int size)
 {
-	struct twins *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	struct pair *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
 	t->test = test;
-	memset(&destroyed_of_ours, 0, sizeof(destroyed_of_ours));
-	memset(&destroyed_of_theirs, 0, sizeof(destroyed_of_theirs));
-	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->ours, size, GFP_KERNEL));
+	memset(&destroyed_tested, 0, sizeof(destroyed_tested));
+	memset(&destroyed_reference, 0, sizeof(destroyed_reference));
+	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->tested, size, GFP_KERNEL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, cleanup_ring,
-							   &t->ours));
-	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->theirs, size, GFP_KERNEL));
+							   &t->tested));
+	KUNIT_ASSERT_EQ(test, 0, ptr_ring_init(&t->reference, size, GFP_KERNEL));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, cleanup_ring,
-							   &t->theirs));
+							   &t->reference));
 	t->dev = tuntap_ring_kunit_device(test, 1);
 	t->queue = netdev_get_tx_queue(t->dev, 0);
 	t->end = (struct tuntap_ring_kunit_end) {
-		.ring = &t->ours,
+		.ring = &t->tested,
 		.dev = t->dev,
 		.backpressure = true,
 		.owner = true,
@@ -312,7 +309,7 @@ static struct twins *make_twins(struct kunit *test, int size)
 	return t;
 }
 
-static void check(struct twins *t)
+static void check(struct pair *t)
 {
 	const char *what = difference(t);
 
@@ -325,7 +322,7 @@ static void check(struct twins *t)
 static void random_operations_match_ptr_ring(struct kunit *test)
 {
 	u64 start = ktime_get_ns(), took;
-	struct twins *t = make_twins(test, 256);
+	struct pair *t = make_pair(test, 256);
 
 	tuntap_ring_kunit_randomize(test, &t->rnd);
 	for (; t->step < tuntap_ring_kunit_operations; t->step++) {
@@ -335,34 +332,34 @@ static void random_operations_match_ptr_ring(struct kunit *test)
 			cond_resched();
 	}
 	took = div_u64(ktime_get_ns() - start, NSEC_PER_MSEC);
-	kunit_info(test, "%lu operations in %llu ms: %lu entries consumed, %lu handed back, %lu destroyed, %lu resizes, %lu wakes",
-		   t->step, took, t->consumed, t->handed_back,
-		   destroyed_of_ours.count, t->resizes, t->wakes);
+	kunit_info(test, "%lu operations in %llu ms: %lu entries consumed, %lu unconsumed, %lu destroyed, %lu resizes, %lu wakes",
+		   t->step, took, t->consumed, t->unconsumed,
+		   destroyed_tested.count, t->resizes, t->wakes);
 	if (tuntap_ring_kunit_operations < 100000)
 		return;
-	/* With so many, each kind of event has to occur. */
+	/* With this many operations, each kind of event must occur. */
 	KUNIT_EXPECT_GT(test, t->consumed, 0);
-	KUNIT_EXPECT_GT(test, t->handed_back, 0);
-	KUNIT_EXPECT_GT(test, destroyed_of_ours.count, 0);
+	KUNIT_EXPECT_GT(test, t->unconsumed, 0);
+	KUNIT_EXPECT_GT(test, destroyed_tested.count, 0);
 	KUNIT_EXPECT_GT(test, t->resizes, 0);
 	KUNIT_EXPECT_GT(test, t->wakes, 0);
 }
 
-static void produce_pair(struct twins *t)
+static void produce_pair(struct pair *t)
 {
 	void *entry = number_to_entry(t->produced++);
-	int ours = ptr_ring_produce(&t->ours, entry);
-	int theirs = ptr_ring_produce(&t->theirs, entry);
+	int tested = ptr_ring_produce(&t->tested, entry);
+	int reference = ptr_ring_produce(&t->reference, entry);
 
-	if (ours != theirs)
-		FAIL(t, "producing: %d, not %d", ours, theirs);
+	if (tested != reference)
+		FAIL(t, "producing: %d, not %d", tested, reference);
 }
 
-static int consume_pair(struct twins *t, int n)
+static int consume_pair(struct pair *t, int n)
 {
 	struct tuntap_ring_kunit_outcome outcome;
 	int taken = tuntap_ring_kunit_consume(&t->end, t->out, n, &outcome);
-	int expected = ptr_ring_consume_batched(&t->theirs, t->expected, n);
+	int expected = ptr_ring_consume_batched(&t->reference, t->expected, n);
 
 	if (taken != expected ||
 	    memcmp(t->out, t->expected, taken * sizeof(*t->out)))
@@ -372,13 +369,13 @@ static int consume_pair(struct twins *t, int n)
 	return taken;
 }
 
-/* FILL entries from OFFSET on, taken N by N. */
-static void fill_and_drain(struct twins *t, int size, int batch, int offset,
+/* Fills the rings with FILL entries from slot OFFSET on, and takes N entries per call. */
+static void fill_and_drain(struct pair *t, int size, int batch, int offset,
 			   int fill, int n)
 {
 	resize_pair(t, size);
-	t->ours.batch = batch;
-	t->theirs.batch = batch;
+	t->tested.batch = batch;
+	t->reference.batch = batch;
 	while (offset--) {
 		produce_pair(t);
 		consume_pair(t, 1);
@@ -389,10 +386,10 @@ static void fill_and_drain(struct twins *t, int size, int batch, int offset,
 		;
 }
 
-/* Not by chance: small rings, each geometry of them. */
+/* Tests each geometry of small rings. */
 static void every_small_ring_matches_ptr_ring(struct kunit *test)
 {
-	struct twins *t = make_twins(test, 1);
+	struct pair *t = make_pair(test, 1);
 	int size, batch, offset, fill, n;
 
 	for (size = 1; size <= 12; size++) {
@@ -407,11 +404,11 @@ static void every_small_ring_matches_ptr_ring(struct kunit *test)
 	kunit_info(test, "%lu calls", t->step);
 }
 
-/* Less than nothing, and nothing from nowhere. */
+/* Calls for no entry, for negative numbers, and with an empty ring. */
 static void takes_nothing_for_n_below_1(struct kunit *test)
 {
 	static const int most[] = { 0, -1, INT_MIN };
-	struct twins *t = make_twins(test, 0);
+	struct pair *t = make_pair(test, 0);
 	int i;
 
 	consume_pair(t, 64);
@@ -424,12 +421,12 @@ static void takes_nothing_for_n_below_1(struct kunit *test)
 }
 
 /*
- * A file may have a higher index than its device has queues. There are queues
- * behind the last one here, so that a bound that is not kept is seen.
+ * The index of a file may exceed the number of its device's queues. Here the
+ * memory after the last queue has more queues, so a missing check is detected.
  */
 static void queue_beyond_num_tx_queues_is_not_woken(struct kunit *test)
 {
-	struct twins *t = make_twins(test, 4);
+	struct pair *t = make_pair(test, 4);
 	struct tuntap_ring_kunit_outcome outcome;
 	const int queues = 4;
 	int i;
@@ -440,7 +437,7 @@ static void queue_beyond_num_tx_queues_is_not_woken(struct kunit *test)
 		netif_tx_stop_queue(&t->end.dev->_tx[i]);
 	for (i = queues - 1; i >= 0; i--) {
 		t->end.queue_index = i;
-		KUNIT_EXPECT_EQ(test, 0, ptr_ring_produce(&t->ours, t));
+		KUNIT_EXPECT_EQ(test, 0, ptr_ring_produce(&t->tested, t));
 		KUNIT_EXPECT_EQ(test, 1, tuntap_ring_kunit_consume(&t->end,
 								   t->out, 64,
 								   &outcome));

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A producer and our consumer, each on a CPU of its own.
+ * Runs a producer and tuntap_ring's consumer on two CPUs.
  *
  *   CPU 1: kthread                         CPU 0: the test
  *
  *   unless the queue is stopped  ------->  take up to n
  *     produce, stop if full     the ring   wake if that is due
  *
- * The producer does what tun_net_xmit() of Linux 7.3 does behind a qdisc, which
- * asks it for nothing while the queue is stopped. So an entry that finds no
- * room means that the queue was running while the ring was full: only the
- * producer stops it, and only the consumer wakes it.
+ * The producer does the same as tun_net_xmit() of Linux 7.3 below a qdisc, which
+ * sends no packet while the queue is stopped. Only the producer stops the queue,
+ * and only the consumer wakes it. So an entry that finds no room shows that the
+ * queue was running while the ring was full.
  */
 
 #include <linux/cpumask.h>
@@ -21,25 +21,26 @@
 
 #include "kunit.h"
 
-#define MOST_ASKED	64
+#define MOST_REQUESTED	64
 
-/* Once nothing has moved for so many seconds, a test has come to a halt. */
+/* A test fails after this number of seconds without progress. */
 #define PATIENCE	300
 
 /*
- * So often a side that waits for the other CPU looks again at once. Then it
- * sleeps in between: on a busy host both may have one processor to share.
+ * The number of times that a side checks again at once while it waits for the
+ * other CPU. Then it sleeps in between: on a busy host both may share a processor.
  */
 #define SPINS		1000
 
 /*
- * After so many seconds the producer ends, once it has produced the least number.
- * Where both CPUs share one of the host, each handover takes milliseconds.
+ * The producer ends after this number of seconds, once it has produced the least
+ * number of entries. If both CPUs share a processor of the host, each handover
+ * takes milliseconds.
  */
 #define ENOUGH_TIME	3
 
 struct wait {
-	unsigned int rounds;	/* since something moved */
+	unsigned int rounds;	/* since the last progress */
 	unsigned long since;
 };
 
@@ -51,30 +52,30 @@ struct threads {
 	struct netdev_queue *queue;
 	struct task_struct *other;
 
-	/* How many are to be produced. The producer lowers it after that time. */
+	/* The number of entries to produce. The producer lowers it after ENOUGH_TIME. */
 	unsigned long entries;
 	unsigned long until;
 
-	/* The producer's, whom the other side asks when it is done. */
+	/* Written by the producer, and read by the other side at the end. */
 	unsigned long produced;
 	unsigned long found_no_room;
 	unsigned long stops;
 
-	/* Where there are two consumers: which entries were handed out. */
+	/* With two consumers: the entries that were taken. */
 	unsigned long *seen;
 	atomic_long_t taken;
 	atomic_long_t twice;
 
-	/* Of a single call on the other CPU. */
+	/* The state of a single call on the other CPU. */
 	bool has_begun;
 	bool is_done;
 
-	/* The consumer's. */
-	void *out[MOST_ASKED];
+	/* Written by the consumer. */
+	void *out[MOST_REQUESTED];
 	unsigned long next;
 	unsigned long lost;
 	unsigned long wakes;
-	unsigned long withheld;
+	unsigned long suppressed;
 };
 
 static unsigned long lost;
@@ -84,7 +85,7 @@ static void count_lost(void *entry)
 	lost++;
 }
 
-/* Waits for the other CPU; returns whether nothing has moved for too long. */
+/* Waits for the other CPU; returns whether there was no progress for too long. */
 static bool wait_for_other(struct wait *wait)
 {
 	if (!wait->rounds)
@@ -98,13 +99,13 @@ static bool wait_for_other(struct wait *wait)
 	return time_after(jiffies, wait->since + PATIENCE * HZ);
 }
 
-/* At least so many that the queue is stopped more than once. */
+/* Returns the least number of entries, with which the queue is stopped more than once. */
 static unsigned long least(int size)
 {
 	return max(1000UL, 4UL * size);
 }
 
-/* One entry, unless the queue is stopped or there are enough. */
+/* Produces an entry, unless the queue is stopped or all entries were produced. */
 static bool produce(struct threads *t)
 {
 	int ret;
@@ -154,9 +155,9 @@ static void stop_other(void *data)
 }
 
 /*
- * Whether the queue was left stopped beside an empty ring. The last call found it
- * empty, and a producer stops the queue with a full ring only: if both are true
- * under both locks, a wake is missing.
+ * Returns whether the queue is stopped beside an empty ring, checked under both
+ * locks. The last call found the ring empty, and the producer stops the queue only
+ * when the ring is full, so a wake is missing.
  */
 static bool is_left_behind(struct threads *t)
 {
@@ -175,7 +176,7 @@ static unsigned long enough(int size)
 	return max(tuntap_ring_kunit_operations / 20, least(size));
 }
 
-/* The other thread is not woken yet. */
+/* Sets up ring, device and the other thread, which is not woken yet. */
 static void set_up(struct kunit *test, struct threads *t, int size,
 		   int (*other)(void *data))
 {
@@ -210,11 +211,11 @@ static void set_up(struct kunit *test, struct threads *t, int size,
 			kunit_add_action_or_reset(test, stop_other, t));
 }
 
-/* One call; returns how many entries it took. */
+/* Makes one call, and returns the number of entries that it took. */
 static int consume(struct threads *t)
 {
 	struct tuntap_ring_kunit_outcome outcome;
-	int n = 1 + below(&t->rnd, MOST_ASKED), taken, i;
+	int n = 1 + below(&t->rnd, MOST_REQUESTED), taken, i;
 
 	taken = tuntap_ring_kunit_consume(&t->end, t->out, n, &outcome);
 	for (i = 0; i < taken; i++)
@@ -223,7 +224,7 @@ static int consume(struct threads *t)
 					     entry_to_number(t->out[i]),
 					     t->next - 1);
 	t->wakes += outcome.wake == WAKE_DONE;
-	t->withheld += outcome.wake == WAKE_SUPPRESSED;
+	t->suppressed += outcome.wake == WAKE_SUPPRESSED;
 	if (!taken && is_left_behind(t))
 		KUNIT_FAIL_AND_ABORT(t->test, "the queue is stopped, the ring empty, after entry %lu",
 				     t->next);
@@ -231,10 +232,10 @@ static int consume(struct threads *t)
 }
 
 /*
- * Hands back the last entries of a batch. They come again, in order, but for
- * the oldest of them, if the producer was faster: those are gone.
+ * Unconsumes the last entries of a call. They come again, in order. If the producer
+ * was faster, the oldest of them do not fit, and are destroyed.
  */
-static void hand_back(struct threads *t, int taken)
+static void unconsume(struct threads *t, int taken)
 {
 	int n = below(&t->rnd, taken + 1);
 	unsigned long before = lost;
@@ -243,7 +244,7 @@ static void hand_back(struct threads *t, int taken)
 	t->next -= n - (lost - before);
 }
 
-static void run(struct kunit *test, int size, bool hands_back)
+static void run(struct kunit *test, int size, bool unconsumes)
 {
 	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
 	u64 start = ktime_get_ns(), took;
@@ -252,7 +253,7 @@ static void run(struct kunit *test, int size, bool hands_back)
 	KUNIT_ASSERT_NOT_NULL(test, t);
 	set_up(test, t, size, keep_producing);
 	wake_up_process(t->other);
-	/* However fast either side is, there is a stop to be undone. */
+	/* With any speed of the two sides there is a stop to be undone. */
 	while (!netif_tx_queue_stopped(t->queue))
 		if (wait_for_other(&wait))
 			KUNIT_FAIL_AND_ABORT(test, "no stop of the queue, %lu produced",
@@ -261,8 +262,8 @@ static void run(struct kunit *test, int size, bool hands_back)
 	while (t->next != READ_ONCE(t->entries)) {
 		int taken = consume(t);
 
-		if (hands_back && taken && !below(&t->rnd, 4))
-			hand_back(t, taken);
+		if (unconsumes && taken && !below(&t->rnd, 4))
+			unconsume(t, taken);
 		if (taken)
 			wait.rounds = 0;
 		else if (wait_for_other(&wait))
@@ -275,27 +276,27 @@ static void run(struct kunit *test, int size, bool hands_back)
 	took = div_u64(ktime_get_ns() - start, NSEC_PER_MSEC);
 	stop_other(t);
 
-	kunit_info(test, "%lu entries in %llu ms: %lu stops, %lu wakes, %lu withheld, %lu lost when handed back",
-		   t->entries, took, t->stops, t->wakes, t->withheld, lost);
+	kunit_info(test, "%lu entries in %llu ms: %lu stops, %lu wakes, %lu suppressed, %lu lost when unconsumed",
+		   t->entries, took, t->stops, t->wakes, t->suppressed, lost);
 	KUNIT_EXPECT_EQ(test, t->produced, t->next);
 	KUNIT_EXPECT_TRUE(test, ptr_ring_empty(&t->ring));
 	KUNIT_EXPECT_FALSE(test, netif_tx_queue_stopped(t->queue));
 	KUNIT_EXPECT_GT(test, t->stops, 0);
 	KUNIT_EXPECT_GT(test, t->wakes, 0);
-	/* What is handed back may fill a ring whose queue runs. */
-	if (!hands_back) {
+	/* Unconsumed entries may fill a ring whose queue runs. */
+	if (!unconsumes) {
 		KUNIT_EXPECT_EQ(test, 0, t->found_no_room);
 		KUNIT_EXPECT_EQ(test, 0, lost);
 	}
 }
 
-/* Marks what was taken; each consumer gets its part of it in order. */
-static int take_and_mark(struct threads *t, void **out, unsigned long *next)
+/* Takes entries and records them. Each consumer gets its entries in order. */
+static int take_and_record(struct threads *t, void **out, unsigned long *next)
 {
 	struct tuntap_ring_kunit_outcome outcome;
 	int taken, i;
 
-	taken = tuntap_ring_kunit_consume(&t->end, out, MOST_ASKED, &outcome);
+	taken = tuntap_ring_kunit_consume(&t->end, out, MOST_REQUESTED, &outcome);
 	for (i = 0; i < taken; i++) {
 		unsigned long number = entry_to_number(out[i]);
 
@@ -312,11 +313,11 @@ static int consume_as_well(void *data)
 {
 	struct threads *t = data;
 	struct wait wait = {};
-	void *out[MOST_ASKED];
+	void *out[MOST_REQUESTED];
 	unsigned long next = 0;
 
 	while (!kthread_should_stop()) {
-		if (take_and_mark(t, out, &next))
+		if (take_and_record(t, out, &next))
 			wait.rounds = 0;
 		else
 			wait_for_other(&wait);
@@ -325,7 +326,7 @@ static int consume_as_well(void *data)
 	return 0;
 }
 
-/* Each entry goes to one of two consumers, who both go at it all the time. */
+/* Each entry goes to one of two consumers, which both call all the time. */
 static void two_consumers_take_each_entry_once(struct kunit *test)
 {
 	struct threads *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
@@ -339,9 +340,9 @@ static void two_consumers_take_each_entry_once(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, t->seen);
 	set_up(test, t, size, consume_as_well);
 
-	/* However fast either of them is, both get something. */
+	/* With any speed of the two consumers both get an entry. */
 	KUNIT_ASSERT_TRUE(test, produce(t));
-	mine = take_and_mark(t, t->out, &t->next);
+	mine = take_and_record(t, t->out, &t->next);
 	KUNIT_ASSERT_EQ(test, 1, mine);
 	wake_up_process(t->other);
 	while (atomic_long_read(&t->taken) == mine)
@@ -354,11 +355,11 @@ static void two_consumers_take_each_entry_once(struct kunit *test)
 	while (atomic_long_read(&t->taken) < READ_ONCE(t->entries) &&
 	       !atomic_long_read(&t->twice)) {
 		bool moved = false;
-		int n = MOST_ASKED;
+		int n = MOST_REQUESTED;
 
 		while (n-- && produce(t))
 			moved = true;
-		taken = take_and_mark(t, t->out, &t->next);
+		taken = take_and_record(t, t->out, &t->next);
 		mine += taken;
 		if (moved || taken)
 			wait.rounds = 0;
@@ -386,7 +387,7 @@ static int consume_once(void *data)
 
 	WRITE_ONCE(t->has_begun, true);
 	atomic_long_set(&t->taken,
-			tuntap_ring_kunit_consume(&t->end, t->out, MOST_ASKED,
+			tuntap_ring_kunit_consume(&t->end, t->out, MOST_REQUESTED,
 						  &outcome));
 	WRITE_ONCE(t->is_done, true);
 	while (!kthread_should_stop())
@@ -395,9 +396,9 @@ static int consume_once(void *data)
 }
 
 /*
- * How long a call has to break a rule where nothing shows that it waits: with
- * PREEMPT_RT, and with the spinlocks of some guests, whose waiters leave no mark.
- * A call that is slower than this passes unseen there.
+ * The time in which a call must violate a rule if the lock does not show its
+ * waiters: with PREEMPT_RT, and with the spinlocks of some VMs. There a slower call
+ * is not detected.
  */
 #define TIME_TO_ERR	(HZ / 10)
 
@@ -459,11 +460,11 @@ static void wake_waits_for_the_producer_lock(struct kunit *test)
 	call_under_lock(test, t, &t->ring.producer_lock);
 }
 
-/* As Endpoint::most_suppressed() of src/consume.rs. */
+/* The default of Endpoint::most_suppressed() in src/consume.rs. */
 #define MOST_SUPPRESSED	4
 
-/* A call each time that the test asks for one. */
-static int consume_when_asked(void *data)
+/* Makes a call at each request of the test. */
+static int consume_on_request(void *data)
 {
 	struct tuntap_ring_kunit_outcome outcome;
 	struct threads *t = data;
@@ -475,9 +476,9 @@ static int consume_when_asked(void *data)
 			continue;
 		}
 		wait.rounds = 0;
-		tuntap_ring_kunit_consume(&t->end, t->out, MOST_ASKED, &outcome);
+		tuntap_ring_kunit_consume(&t->end, t->out, MOST_REQUESTED, &outcome);
 		t->wakes += outcome.wake == WAKE_DONE;
-		t->withheld += outcome.wake == WAKE_SUPPRESSED;
+		t->suppressed += outcome.wake == WAKE_SUPPRESSED;
 		/* Pairs with smp_load_acquire() in the test, which reads the counts. */
 		smp_store_release(&t->is_done, true);
 	}
@@ -485,7 +486,7 @@ static int consume_when_asked(void *data)
 }
 
 /*
- * A sender that ignores the stop, as XDP does, has the ring full again whenever
+ * A sender that ignores the stop, as XDP does, has filled the ring again whenever
  * the consumer gets the producer lock.
  */
 static void wake_is_suppressed_for_four_ring_fulls_at_most(struct kunit *test)
@@ -496,7 +497,7 @@ static void wake_is_suppressed_for_four_ring_fulls_at_most(struct kunit *test)
 	int calls;
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
-	set_up(test, t, size, consume_when_asked);
+	set_up(test, t, size, consume_on_request);
 	while (produce(t))
 		;
 	KUNIT_ASSERT_TRUE(test, netif_tx_queue_stopped(t->queue));
@@ -506,7 +507,7 @@ static void wake_is_suppressed_for_four_ring_fulls_at_most(struct kunit *test)
 	     netif_tx_queue_stopped(t->queue); calls++) {
 		spin_lock_bh(&t->ring.producer_lock);
 		WRITE_ONCE(t->is_done, false);
-		/* Until the call has freed all slots, that of the producer last. */
+		/* Waits until the call has freed all slots; the producer's slot is the last. */
 		while (__ptr_ring_check_produce(&t->ring) &&
 		       !READ_ONCE(t->is_done))
 			cpu_relax();
@@ -515,14 +516,14 @@ static void wake_is_suppressed_for_four_ring_fulls_at_most(struct kunit *test)
 			t->produced++;
 		spin_unlock_bh(&t->ring.producer_lock);
 		wait.rounds = 0;
-		/* Pairs with smp_store_release() in consume_when_asked(). */
+		/* Pairs with smp_store_release() in consume_on_request(). */
 		while (!smp_load_acquire(&t->is_done))
 			if (wait_for_other(&wait))
 				KUNIT_FAIL_AND_ABORT(test, "the call does not end");
 	}
 	/* Each call has freed the whole ring. */
 	KUNIT_EXPECT_EQ(test, calls, MOST_SUPPRESSED);
-	KUNIT_EXPECT_EQ(test, t->withheld, MOST_SUPPRESSED - 1);
+	KUNIT_EXPECT_EQ(test, t->suppressed, MOST_SUPPRESSED - 1);
 	KUNIT_EXPECT_EQ(test, t->wakes, 1);
 }
 

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Our export against tun's own way, on two tun files: what 7.3's vhost-net does
- * under the consumer lock, __ptr_ring_consume_batched() and tun_wake_queue().
+ * Compares tuntap_ring's export with the consumer in vhost-net of Linux 7.3, on two
+ * tun files. The latter calls __ptr_ring_consume_batched() and tun_wake_queue()
+ * under the consumer lock.
  *
- *                   +--> ours   --> tun_ring_consume_batched() ------+
- *   tun_net_xmit() -+                                                +-> equal?
- *                   +--> theirs --> __ptr_ring_consume_batched(), ---+
- *                                   tun_wake_queue()
+ *                   +--> tested    --> tun_ring_consume_batched() ------+
+ *   tun_net_xmit() -+                                                   +-> equal?
+ *                   +--> reference --> __ptr_ring_consume_batched(), ---+
+ *                                      tun_wake_queue()
  *
- * By design ours differs in what is counted: slots freed, from mark to mark, and
- * not entries consumed. So tun_wake_queue() is told those here, if there are any
- * or the ring is empty, and cons_cnt, the queue's state and its wakes have to
- * agree exactly. How far that is from tun's own count is checked as well: less
- * than a batch and the way between two marks, either way, since the queue was
- * stopped. Where entries were handed back in between it is not:
- * ptr_ring_unconsume() frees slots that we never count.
+ * By design, tuntap_ring counts freed slots, from checkpoint to checkpoint, and not
+ * consumed entries. So this test passes the number of these slots to
+ * tun_wake_queue(), if there are any or the ring is empty. Then cons_cnt, the state
+ * of the queue and its wakes must be equal. The difference from tun's own count is
+ * checked as well: since the stop it must be less than a batch plus the distance of
+ * two checkpoints. It is not checked after ptr_ring_unconsume(), which frees slots
+ * that tuntap_ring does not count.
  */
 
 #include <linux/fs.h>
@@ -30,7 +31,7 @@
 #include "kunit.h"
 
 #define MOST_SLOTS	1024
-#define MOST_ASKED	128
+#define MOST_REQUESTED	128
 
 struct side {
 	struct file *file;
@@ -38,23 +39,23 @@ struct side {
 	struct netdev_queue *queue;
 	struct ptr_ring *ring;
 	int *cons_cnt;
-	void *out[MOST_ASKED];
+	void *out[MOST_REQUESTED];
 };
 
 struct sides {
 	struct kunit *test;
 	struct rnd_state rnd;
 	unsigned long step;
-	struct side ours;
-	struct side theirs;
+	struct side tested;
+	struct side reference;
 	u32 sent;
 
-	/* Entries consumed since the stop; -1 where that was not followed. */
+	/* Entries consumed since the stop; -1 if they were not counted. */
 	int consumed_since;
 
 	unsigned long consumed;
 	unsigned long wakes;
-	unsigned long handed_back;
+	unsigned long unconsumed;
 	int furthest_ahead;
 	int furthest_behind;
 };
@@ -62,10 +63,10 @@ struct sides {
 #define FAIL(s, fmt, ...)						\
 	KUNIT_FAIL_AND_ABORT((s)->test,					\
 		"step %lu, ring of %d by %d, head %d, tail %d: " fmt,	\
-		(s)->step, (s)->theirs.ring->size,			\
-		(s)->theirs.ring->batch,				\
-		(s)->theirs.ring->consumer_head,			\
-		(s)->theirs.ring->consumer_tail, ##__VA_ARGS__)
+		(s)->step, (s)->reference.ring->size,			\
+		(s)->reference.ring->batch,				\
+		(s)->reference.ring->consumer_head,			\
+		(s)->reference.ring->consumer_tail, ##__VA_ARGS__)
 
 static void close_file(void *file)
 {
@@ -76,7 +77,7 @@ static struct file *open_tun(struct kunit *test)
 {
 	struct file *file;
 
-	/* A kernel thread sees no files of its own. */
+	/* A kernel thread has no file system of its own. */
 	scoped_with_init_fs()
 		file = filp_open("/dev/net/tun", O_RDWR, 0);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, file);
@@ -126,10 +127,10 @@ static void open_tap(struct kunit *test, struct side *side)
 	rtnl_unlock();
 }
 
-/* A queue that was not followed, or has just been woken. */
-static void forget(struct sides *s)
+/* Restarts the count of consumed entries; a stopped queue is not counted. */
+static void restart_count(struct sides *s)
 {
-	s->consumed_since = netif_tx_queue_stopped(s->theirs.queue) ? -1 : 0;
+	s->consumed_since = netif_tx_queue_stopped(s->reference.queue) ? -1 : 0;
 }
 
 static int transmit(struct sides *s, struct side *side)
@@ -153,23 +154,23 @@ static void send(struct sides *s)
 	int n = magnitude(&s->rnd, 64);
 
 	while (n--) {
-		int ours, theirs;
+		int tested, reference;
 
-		/* Through the qdisc, but for some who pass it by. */
-		if (netif_tx_queue_stopped(s->theirs.queue) &&
+		/* Most packets come through the qdisc, some bypass it. */
+		if (netif_tx_queue_stopped(s->reference.queue) &&
 		    below(&s->rnd, 8))
 			return;
-		ours = transmit(s, &s->ours);
-		theirs = transmit(s, &s->theirs);
-		if (ours != theirs)
-			FAIL(s, "tun_net_xmit: %d, not %d", ours, theirs);
+		tested = transmit(s, &s->tested);
+		reference = transmit(s, &s->reference);
+		if (tested != reference)
+			FAIL(s, "tun_net_xmit: %d, not %d", tested, reference);
 		s->sent++;
-		if (theirs != NETDEV_TX_OK)
+		if (reference != NETDEV_TX_OK)
 			return;
 	}
 }
 
-static int consume_theirs(struct side *side, int n)
+static int consume_reference(struct side *side, int n)
 {
 	struct ptr_ring *ring = side->ring;
 	int tail, taken, freed, passed;
@@ -179,30 +180,30 @@ static int consume_theirs(struct side *side, int n)
 	freed = ring->consumer_head - tail;
 	taken = __ptr_ring_consume_batched(ring, side->out, n);
 	freed += taken - (ring->consumer_head - ring->consumer_tail);
-	passed = from_mark_to_mark(ring, tail, freed);
+	passed = freed_at_checkpoint(ring, tail, freed);
 	if (passed || (taken && __ptr_ring_empty(ring)))
 		tun_wake_queue(side->file, passed);
 	spin_unlock(&ring->consumer_lock);
 	return taken;
 }
 
-/* How far is our count from the one that tun would have come to? */
+/* Checks the difference of cons_cnt from tun's own count. */
 static void compare_counts(struct sides *s, int taken, bool was_stopped)
 {
-	int most = s->ours.ring->batch + stride_of(s->ours.ring), ahead;
+	int most = s->tested.ring->batch + stride_of(s->tested.ring), ahead;
 
-	if (!netif_tx_queue_stopped(s->ours.queue)) {
+	if (!netif_tx_queue_stopped(s->tested.queue)) {
 		s->wakes += was_stopped;
 		s->consumed_since = 0;
 		return;
 	}
-	if (s->consumed_since < 0 || !netif_running(s->ours.dev))
+	if (s->consumed_since < 0 || !netif_running(s->tested.dev))
 		return;
 	s->consumed_since += taken;
-	ahead = *s->ours.cons_cnt - s->consumed_since;
+	ahead = *s->tested.cons_cnt - s->consumed_since;
 	if (abs(ahead) >= most)
 		FAIL(s, "%d entries since the stop, but cons_cnt is %d",
-		     s->consumed_since, *s->ours.cons_cnt);
+		     s->consumed_since, *s->tested.cons_cnt);
 	s->furthest_ahead = max(s->furthest_ahead, ahead);
 	s->furthest_behind = max(s->furthest_behind, -ahead);
 }
@@ -214,33 +215,33 @@ static u32 mark_of(const void *entry)
 
 static void consume(struct sides *s)
 {
-	bool was_stopped = netif_tx_queue_stopped(s->ours.queue);
-	int n = magnitude(&s->rnd, MOST_ASKED), back = 0, ours, theirs, i;
+	bool was_stopped = netif_tx_queue_stopped(s->tested.queue);
+	int n = magnitude(&s->rnd, MOST_REQUESTED), back = 0, tested, reference, i;
 
-	ours = tun_ring_consume_batched(s->ours.file, s->ours.out, n);
-	theirs = consume_theirs(&s->theirs, n);
-	if (ours != theirs)
-		FAIL(s, "consuming %d: %d taken, not %d", n, ours, theirs);
-	for (i = 0; i < ours; i++)
-		if (mark_of(s->ours.out[i]) != mark_of(s->theirs.out[i]))
+	tested = tun_ring_consume_batched(s->tested.file, s->tested.out, n);
+	reference = consume_reference(&s->reference, n);
+	if (tested != reference)
+		FAIL(s, "consuming %d: %d taken, not %d", n, tested, reference);
+	for (i = 0; i < tested; i++)
+		if (mark_of(s->tested.out[i]) != mark_of(s->reference.out[i]))
 			FAIL(s, "consuming %d: frame %u, not %u", n,
-			     mark_of(s->ours.out[i]), mark_of(s->theirs.out[i]));
-	s->consumed += ours;
-	compare_counts(s, ours, was_stopped);
+			     mark_of(s->tested.out[i]), mark_of(s->reference.out[i]));
+	s->consumed += tested;
+	compare_counts(s, tested, was_stopped);
 
 	if (!below(&s->rnd, 16))
-		back = below(&s->rnd, ours + 1);
-	for (i = 0; i < ours - back; i++) {
-		tun_ptr_free(s->ours.out[i]);
-		tun_ptr_free(s->theirs.out[i]);
+		back = below(&s->rnd, tested + 1);
+	for (i = 0; i < tested - back; i++) {
+		tun_ptr_free(s->tested.out[i]);
+		tun_ptr_free(s->reference.out[i]);
 	}
 	if (back) {
-		ptr_ring_unconsume(s->ours.ring, s->ours.out + i, back,
+		ptr_ring_unconsume(s->tested.ring, s->tested.out + i, back,
 				   tun_ptr_free);
-		ptr_ring_unconsume(s->theirs.ring, s->theirs.out + i, back,
+		ptr_ring_unconsume(s->reference.ring, s->reference.out + i, back,
 				   tun_ptr_free);
-		s->handed_back += back;
-		forget(s);
+		s->unconsumed += back;
+		restart_count(s);
 	}
 }
 
@@ -250,34 +251,34 @@ static void resize(struct sides *s)
 	unsigned int size = magnitude(&s->rnd, MOST_SLOTS);
 
 	rtnl_lock();
-	s->ours.dev->tx_queue_len = size;
-	call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN, s->ours.dev);
-	s->theirs.dev->tx_queue_len = size;
-	call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN, s->theirs.dev);
+	s->tested.dev->tx_queue_len = size;
+	call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN, s->tested.dev);
+	s->reference.dev->tx_queue_len = size;
+	call_netdevice_notifiers(NETDEV_CHANGE_TX_QUEUE_LEN, s->reference.dev);
 	rtnl_unlock();
-	forget(s);
+	restart_count(s);
 }
 
 static void go_up_or_down(struct sides *s)
 {
-	bool is_up = netif_running(s->ours.dev);
+	bool is_up = netif_running(s->tested.dev);
 
 	rtnl_lock();
 	if (is_up) {
-		dev_close(s->ours.dev);
-		dev_close(s->theirs.dev);
+		dev_close(s->tested.dev);
+		dev_close(s->reference.dev);
 	} else {
-		KUNIT_EXPECT_EQ(s->test, 0, dev_open(s->ours.dev, NULL));
-		KUNIT_EXPECT_EQ(s->test, 0, dev_open(s->theirs.dev, NULL));
+		KUNIT_EXPECT_EQ(s->test, 0, dev_open(s->tested.dev, NULL));
+		KUNIT_EXPECT_EQ(s->test, 0, dev_open(s->reference.dev, NULL));
 	}
 	rtnl_unlock();
-	forget(s);
+	restart_count(s);
 }
 
 static void operate(struct sides *s)
 {
-	/* A device that is down stays so for a while, but not for long. */
-	if (!below(&s->rnd, netif_running(s->ours.dev) ? 65536 : 64))
+	/* A device that is down stays down for a short while. */
+	if (!below(&s->rnd, netif_running(s->tested.dev) ? 65536 : 64))
 		return go_up_or_down(s);
 
 	switch (below(&s->rnd, 512)) {
@@ -292,25 +293,25 @@ static void operate(struct sides *s)
 
 static void check(struct sides *s)
 {
-	const struct ptr_ring *a = s->ours.ring, *b = s->theirs.ring;
+	const struct ptr_ring *a = s->tested.ring, *b = s->reference.ring;
 	int i;
 
 	if (a->consumer_head != b->consumer_head ||
 	    a->consumer_tail != b->consumer_tail ||
 	    a->producer != b->producer || a->size != b->size)
-		FAIL(s, "head %d, tail %d, producer %d, size %d in ours",
+		FAIL(s, "head %d, tail %d, producer %d, size %d in the tested ring",
 		     a->consumer_head, a->consumer_tail, a->producer, a->size);
 	for (i = 0; i < a->size; i++)
 		if (!a->queue[i] != !b->queue[i])
 			FAIL(s, "slot %d is %s", i,
 			     a->queue[i] ? "occupied" : "free");
-	if (*s->ours.cons_cnt != *s->theirs.cons_cnt)
-		FAIL(s, "cons_cnt is %d, not %d", *s->ours.cons_cnt,
-		     *s->theirs.cons_cnt);
-	if (netif_tx_queue_stopped(s->ours.queue) !=
-	    netif_tx_queue_stopped(s->theirs.queue))
-		FAIL(s, "our queue is %s",
-		     netif_tx_queue_stopped(s->ours.queue) ? "stopped" :
+	if (*s->tested.cons_cnt != *s->reference.cons_cnt)
+		FAIL(s, "cons_cnt is %d, not %d", *s->tested.cons_cnt,
+		     *s->reference.cons_cnt);
+	if (netif_tx_queue_stopped(s->tested.queue) !=
+	    netif_tx_queue_stopped(s->reference.queue))
+		FAIL(s, "the tested queue is %s",
+		     netif_tx_queue_stopped(s->tested.queue) ? "stopped" :
 							     "running");
 }
 
@@ -323,8 +324,8 @@ static void random_operations_match_tun_wake_queue(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, s);
 	s->test = test;
 	tuntap_ring_kunit_randomize(test, &s->rnd);
-	open_tap(test, &s->ours);
-	open_tap(test, &s->theirs);
+	open_tap(test, &s->tested);
+	open_tap(test, &s->reference);
 
 	start = ktime_get_ns();
 	resize(s);
@@ -335,41 +336,41 @@ static void random_operations_match_tun_wake_queue(struct kunit *test)
 			cond_resched();
 	}
 	took = div_u64(ktime_get_ns() - start, NSEC_PER_MSEC);
-	kunit_info(test, "%lu operations in %llu ms: %u frames, %lu consumed, %lu handed back, %lu wakes; cons_cnt at most %d ahead of tun's, and %d behind",
-		   s->step, took, s->sent, s->consumed, s->handed_back,
+	kunit_info(test, "%lu operations in %llu ms: %u frames, %lu consumed, %lu unconsumed, %lu wakes; cons_cnt at most %d ahead of tun's, and %d behind",
+		   s->step, took, s->sent, s->consumed, s->unconsumed,
 		   s->wakes, s->furthest_ahead, s->furthest_behind);
 	if (operations < 100000)
 		return;
 	KUNIT_EXPECT_GT(test, s->consumed, 0);
-	KUNIT_EXPECT_GT(test, s->handed_back, 0);
+	KUNIT_EXPECT_GT(test, s->unconsumed, 0);
 	KUNIT_EXPECT_GT(test, s->wakes, 0);
 }
 
-/* A file that was opened, and no more: no slots, no device. */
+/* Calls for a file that was only opened, and has no slots and no device. */
 static void tun_file_without_a_device_is_served(struct kunit *test)
 {
 	struct side *known = kunit_kzalloc(test, sizeof(*known), GFP_KERNEL);
 	struct file *file;
 	struct ptr_ring *ring;
-	void *out[MOST_ASKED];
+	void *out[MOST_REQUESTED];
 	int i;
 
-	/* By a file with a device the layout is known to fit, and relied on. */
+	/* The call for a file with a device checks the layout, so later calls rely on it. */
 	KUNIT_ASSERT_NOT_NULL(test, known);
 	open_tap(test, known);
 	KUNIT_EXPECT_EQ(test, 0,
-			tun_ring_consume_batched(known->file, out, MOST_ASKED));
+			tun_ring_consume_batched(known->file, out, MOST_REQUESTED));
 	file = open_tun(test);
 	for (i = 0; i < 3; i++)
 		KUNIT_EXPECT_EQ(test, 0,
-				tun_ring_consume_batched(file, out, MOST_ASKED));
+				tun_ring_consume_batched(file, out, MOST_REQUESTED));
 
-	/* With an entry, after which a call looks for the device. */
+	/* A call that takes an entry also reads the device pointer. */
 	ring = tun_get_tx_ring(file);
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_resize(ring, 1, GFP_KERNEL, NULL));
 	KUNIT_ASSERT_EQ(test, 0, ptr_ring_produce_bh(ring, file));
 	KUNIT_EXPECT_EQ(test, 1,
-			tun_ring_consume_batched(file, out, MOST_ASKED));
+			tun_ring_consume_batched(file, out, MOST_REQUESTED));
 	KUNIT_EXPECT_PTR_EQ(test, out[0], file);
 }
 
