@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A plugin for QEMU's TCG that counts the instructions of a guest, and a mark with which a program in
-//! the guest triggers a reading.
+//! A plugin for QEMU's TCG that counts the instructions of a VM, and a mark with which a program in the VM
+//! triggers a reading.
 //!
-//! With `-plugin libinstruction_count.so,out=FILE`, each execution of [`mark`] in the guest adds a line to
-//! FILE: the instructions of all CPUs so far, at addresses of the kernel and of user space. A halted CPU
-//! executes none. Blocks with `pause`, in loops that wait for another CPU, do not count: the number of
-//! iterations depends on the host.
+//! With `-plugin libinstruction_count.so,out=FILE`, each execution of [`mark`] in the VM adds a line to FILE: the
+//! instructions of all CPUs so far, at addresses of the kernel and of user space. A halted CPU executes none. Blocks
+//! with `pause`, in loops that wait for another CPU, do not count: the number of iterations depends on the host.
 
 mod qemu;
 
