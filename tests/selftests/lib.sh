@@ -57,8 +57,8 @@ VHOST_BATCH=64
 WAIT_TIMEOUT=$PATIENCE
 # shellcheck source=/dev/null
 . "$BUILT/net/lib.sh"
-# shellcheck source=scripts/vhost.sh
-. "$TOP/scripts/vhost.sh"
+# shellcheck source=scripts/in-vm/vhost.sh
+. "$TOP/scripts/in-vm/vhost.sh"
 
 # on_target FEATURE: ends the test on the target kernel, which must have the feature
 on_target() {

@@ -13,8 +13,8 @@
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/lib/ktap.sh
 . ../lib/ktap.sh
-# shellcheck source=scripts/vhost.sh
-. ../../scripts/vhost.sh
+# shellcheck source=scripts/in-vm/vhost.sh
+. ../../scripts/in-vm/vhost.sh
 # shellcheck source=tests/lib/wait.sh
 . ../lib/wait.sh
 

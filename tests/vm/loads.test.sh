@@ -18,8 +18,8 @@
 . /src/tests/lib/wait.sh
 # shellcheck source=tests/kmemleak.sh
 . /src/tests/kmemleak.sh
-# shellcheck source=scripts/vhost.sh
-. /src/scripts/vhost.sh
+# shellcheck source=scripts/in-vm/vhost.sh
+. /src/scripts/in-vm/vhost.sh
 
 ROUNDS=${ROUNDS:-$([ -z "${QUICK:-}" ] && echo 40 || echo 20)} TRAFFIC_EVERY=${TRAFFIC_EVERY:-20}
 PACKETS=500

@@ -15,8 +15,8 @@
 # shellcheck disable=SC2317 # functions that check calls
 # shellcheck source=tests/lib/ktap.sh
 . ../lib/ktap.sh
-# shellcheck source=scripts/vhost.sh
-. ../../scripts/vhost.sh
+# shellcheck source=scripts/in-vm/vhost.sh
+. ../../scripts/in-vm/vhost.sh
 
 ROUNDS=20 ALL_ROUNDS=3
 [ -z "${QUICK:-}" ] || ROUNDS=5 ALL_ROUNDS=1

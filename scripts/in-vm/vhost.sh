@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Functions to load and watch the in-kernel vhost_net and tuntap_ring. To be sourced in a guest.
+# Functions to load and watch the in-kernel vhost_net and tuntap_ring. To be sourced in a VM.
 
 TRACING=/sys/kernel/tracing
 WAKE=$TRACING/events/ring/wake
