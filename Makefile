@@ -68,7 +68,7 @@ clean: ## remove build/ of this checkout
 	rm -rf build
 
 clean-cache: ## remove the build root and all downloads
-	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/machine-* "$$CACHE"/debian-* "$$CACHE"/kvm-* && echo "emptied $$CACHE"
+	@. scripts/lib.sh && rm -rf "$$CACHE"/root-* "$$CACHE"/herd-* "$$CACHE"/docs-* "$$CACHE"/machine-* "$$CACHE"/debian-* && echo "emptied $$CACHE"
 
 .PHONY: demo test test-all help modules client docs install uninstall sign deb torture bench clean clean-cache
 SHELL := /bin/bash

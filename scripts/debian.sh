@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Creates and enters Debian 13 systems in folders. To be sourced, after lib.sh.
+# Creates Debian 13 systems in folders. To be sourced, after lib.sh.
 
 SUITE=trixie
 
@@ -63,60 +63,6 @@ certificates() {
 			cp -t "$root/usr/local/share/ca-certificates" {} + 2>/dev/null || true
 		cat "$bundle" >"$root$bundle"
 	fi
-}
-
-# enter ROOT COMMAND...: runs it in new namespaces, so that nothing stays mounted or running. The first
-# process of a PID namespace ignores SIGINT and SIGTERM, so this shell handles them and kills it.
-enter() {
-	local root=$1 pid status=0
-	shift
-	{
-		export -f inside
-		# shellcheck disable=SC2016 # expanded there
-		exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --propagation private \
-			bash -c 'inside "$@"' bash "$root" "$TOP" "$@"
-	} <&0 &
-	pid=$!
-	trap 'kill -KILL "$pid"; exit 129' HUP
-	trap 'kill -KILL "$pid"; exit 130' INT
-	trap 'kill -KILL "$pid"; exit 143' TERM
-	wait "$pid" || status=$?
-	trap - HUP INT TERM
-	return "$status"
-}
-
-# inside ROOT CHECKOUT COMMAND...: mounts /proc, /dev, the checkout as /src, and more in ROOT, and runs a command there,
-# in the namespaces of enter(). With MACHINE=BASE:STATE, it mounts that test image at /mnt or, if BASE is ROOT, as the
-# root.
-inside() {
-	set -euo pipefail
-	unset -f inside
-	local root=$1 checkout=$2 base state at
-	shift 2
-	mount --bind "$root" "$root"
-	if [ -n "${MACHINE:-}" ]; then
-		base=${MACHINE%%:*} state=${MACHINE#*:} at=$root/mnt
-		[ "$base" != "$root" ] || at=$state/root root=$state/root
-		mount -t overlay -o "lowerdir=$base,upperdir=$state/upper,workdir=$state/work" overlay "$at"
-		unset MACHINE
-	fi
-	mkdir -p "$root/src"
-	mount -t proc proc "$root/proc"
-	mount --rbind /dev "$root/dev"
-	mount --rbind /sys "$root/sys"
-	mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-	mount -t tmpfs tmpfs "$root/run"
-	mount --bind "$checkout" "$root/src"
-	# The host's resolver, for cargo and apt.
-	if [ -e /etc/resolv.conf ]; then
-		cat /etc/resolv.conf >"$root/run/resolv.conf"
-		[ -e "$root/etc/resolv.conf" ] || : >"$root/etc/resolv.conf"
-		mount --bind "$root/run/resolv.conf" "$root/etc/resolv.conf"
-	fi
-	# The host may name its mirrors in its hosts file.
-	mount --bind /etc/hosts "$root/etc/hosts"
-	exec chroot "$root" /usr/bin/env -C /src HOME=/root \
-		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
 # Test images: systems to install packages on. Each is created once from a list of packages and kept in the

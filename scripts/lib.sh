@@ -46,12 +46,6 @@ number() {
 	echo "$2"
 }
 
-# size OPTION [VALUE]: prints the value if it is a size of memory
-size() {
-	[[ ${2:-} =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 requires a size such as 512M or 2G, not '${2:-}'"
-	echo "$2"
-}
-
 # A file that is sourced without arguments has those of the sourcing script.
 if [ "${1:-}" = --help ]; then
 	header
@@ -94,33 +88,6 @@ phase() {
 	step "$@"
 }
 
-# unless_silent SECONDS FILE COMMAND...: runs a command that writes to FILE. Kills it and returns 124 when FILE has not
-# grown for that many seconds. The first output may take 900 s, because a VM has to boot.
-unless_silent() {
-	local limit=$1 file=$2 pid size=-1 seen last=$SECONDS status=0 sleeper BOOT=900
-	shift 2
-	set -m
-	"$@" &
-	pid=$!
-	set +m
-	while kill -0 "$pid" 2>/dev/null; do
-		sleep 5 &
-		sleeper=$!
-		wait -n "$pid" "$sleeper" || true
-		kill "$sleeper" 2>/dev/null || true
-		seen=$(stat -c %s "$file" 2>/dev/null) || true
-		if [ "$seen" != "$size" ]; then
-			size=$seen last=$SECONDS
-		elif ((SECONDS - last >= (size > 0 || limit > BOOT ? limit : BOOT))); then
-			kill -KILL -- "-$pid"
-			wait "$pid" 2>/dev/null || true
-			return 124
-		fi
-	done
-	wait "$pid" || status=$?
-	return "$status"
-}
-
 # locked NAME COMMAND...: runs a command under the lock NAME of the cache
 locked() {
 	local name=$1 status=0
@@ -134,25 +101,6 @@ locked() {
 	"$@" || status=$?
 	exec 9>&-
 	return "$status"
-}
-
-# build_modules TREE FOLDER SOURCES ARG...: builds the modules of the checkout SOURCES for the kernel tree TREE
-# into FOLDER/modules, in the build root; the arguments go to make
-build_modules() {
-	local tree=$1 folder=$2 sources=$3
-	shift 3
-	mkdir -p "$folder/modules"
-	make -C "$tree" M="$sources" MO="$folder/modules" "$@"
-}
-
-# build_unit TREE FOLDER SOURCES UNIT ARG...: then builds the modules in SOURCES/UNIT into FOLDER/UNIT
-build_unit() {
-	local tree=$1 folder=$2 sources=$3 unit=$4
-	shift 4
-	mkdir -p "$folder/$unit"
-	make -C "$tree" M="$sources/$unit" MO="$folder/$unit" "$@" \
-		TUNTAP_RING_GENERATED="$folder/modules/src/bindings" \
-		KBUILD_EXTRA_SYMBOLS="$folder/modules/Module.symvers"
 }
 
 # output_folder: prints the folder of the modules below build/, for KDIR=, ARCH= and OUTPUT=
@@ -203,52 +151,64 @@ alone() {
 		die "this checkout is locked by another run; wait for it, or use a second clone"
 }
 
-# Lines of a kernel log that are failures even if all tests pass.
-REPORTS='WARNING:|BUG:|Oops|RIP:|Call Trace|INFO: .*(blocked|detected (expedited )?stall|possible)|UBSAN|KASAN|KCSAN|lockdep|refcount_t|suspected memory leak|leak detector disabled|tick-stop error|general protection|NETDEV WATCHDOG|soft lockup|stack-protector|Kernel panic|waiting for .* to become free|ref_tracker: |ODEBUG'
-
-# log_reports LOG: prints the reports in a kernel log. Reports before all CPUs are up are left out, as no module is
-# loaded then. A data race is left out if both functions are in no module, and in no call of tuntap_ring.
-log_reports() {
-	awk '
-		/smp: Brought up [0-9]+ node/ { count = 0; next }
-		{ lines[count++] = $0 }
-		END { for (i = 0; i < count; i++) print lines[i] }
-	' "$1" | awk -v reports="$REPORTS" '
-		# A report that is cut off may be about any function.
-		function end(is_whole) { if (in_race && !is_whole) print title; in_race = 0 }
-		/BUG: KCSAN: data-race in [^][]*$/ { end(0); in_race = 1; title = $0; next }
-		/==========/ { end(1) }
-		in_race && /\[tuntap_ring(_test|_kunit)?\]/ { end(0) }
-		# Another report from another CPU, inside a race report.
-		!in_race || $0 ~ reports
-		END { end(0) }
-	' | grep -E "$REPORTS"
+# in_root COMMAND...: runs it in the build root, in /src, which is the checkout, with the kernel that ARCH= selects
+in_root() {
+	local root
+	root=$(MACHINE='' "$TOP/scripts/root" path) || return
+	[ "${ARCH:-}" != arm64 ] || MACHINE='' "$TOP/scripts/root" kver arm64 >/dev/null || return
+	enter "$root" "$@"
 }
 
-# last_words NAME: prints the end of the console if the script did not end, and first the panic, which may be
-# further up
-last_words() {
-	local console=$RESULTS/$1.console
-	[ ! -e "$RESULTS/$1.status" ] && [ -e "$console" ] || return 0
-	grep -m 3 -E 'Kernel panic|BUG:|Oops' "$console" >&2 || true
-	tail -n 40 "$console" >&2
-}
-
-# verdict NAME: returns the status of the script in its guest; 1 if it did not end, or if the kernel log or the
-# console has a report. The console has messages after the log was saved, and may end inside a race report.
-verdict() {
-	local name=$1 log=$RESULTS/$1.dmesg status reports
-	if ! status=$(cat "$RESULTS/$name.status" 2>/dev/null) || [ ! -s "$log" ]; then
-		echo "${0##*/}: '$name': guest ended without a status (panic, hang or no boot); see build/results/$name.console" >&2
-		return 1
-	fi
-	reports=$({
-		log_reports "$log"
-		{ tr -d '\r' <"$RESULTS/$name.console" && echo ==========; } | log_reports -
-	} | awk '!said[$0]++') || true
-	if [ -n "$reports" ]; then
-		printf '%s: the kernel log (%s) has reports:\n%s\n' "${0##*/}" "$log" "$reports" >&2
-		return 1
-	fi
+# enter ROOT COMMAND...: runs it in new namespaces, so that nothing stays mounted or running. The first
+# process of a PID namespace ignores SIGINT and SIGTERM, so this shell handles them and kills it.
+enter() {
+	local root=$1 pid status=0
+	shift
+	{
+		export -f inside
+		# shellcheck disable=SC2016 # expanded there
+		exec setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --propagation private \
+			bash -c 'inside "$@"' bash "$root" "$TOP" "$@"
+	} <&0 &
+	pid=$!
+	trap 'kill -KILL "$pid"; exit 129' HUP
+	trap 'kill -KILL "$pid"; exit 130' INT
+	trap 'kill -KILL "$pid"; exit 143' TERM
+	wait "$pid" || status=$?
+	trap - HUP INT TERM
 	return "$status"
+}
+
+# inside ROOT CHECKOUT COMMAND...: mounts /proc, /dev, the checkout as /src, and more in ROOT, and runs a command there,
+# in the namespaces of enter(). With MACHINE=BASE:STATE, it mounts that test image at /mnt or, if BASE is ROOT, as the
+# root.
+inside() {
+	set -euo pipefail
+	unset -f inside
+	local root=$1 checkout=$2 base state at
+	shift 2
+	mount --bind "$root" "$root"
+	if [ -n "${MACHINE:-}" ]; then
+		base=${MACHINE%%:*} state=${MACHINE#*:} at=$root/mnt
+		[ "$base" != "$root" ] || at=$state/root root=$state/root
+		mount -t overlay -o "lowerdir=$base,upperdir=$state/upper,workdir=$state/work" overlay "$at"
+		unset MACHINE
+	fi
+	mkdir -p "$root/src"
+	mount -t proc proc "$root/proc"
+	mount --rbind /dev "$root/dev"
+	mount --rbind /sys "$root/sys"
+	mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+	mount -t tmpfs tmpfs "$root/run"
+	mount --bind "$checkout" "$root/src"
+	# The host's resolver, for cargo and apt.
+	if [ -e /etc/resolv.conf ]; then
+		cat /etc/resolv.conf >"$root/run/resolv.conf"
+		[ -e "$root/etc/resolv.conf" ] || : >"$root/etc/resolv.conf"
+		mount --bind "$root/run/resolv.conf" "$root/etc/resolv.conf"
+	fi
+	# The host may name its mirrors in its hosts file.
+	mount --bind /etc/hosts "$root/etc/hosts"
+	exec chroot "$root" /usr/bin/env -C /src HOME=/root \
+		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }

@@ -40,7 +40,7 @@ prepare_need() {
 	arm64) step "the arm64 modules" env -u KDIR -u OUTPUT ARCH=arm64 "$TOP/scripts/kernel" modules ;;
 	tools) step "the client" "$TOP/scripts/client" build ;;
 	uml) "$TOP/scripts/uml" prepare ;;
-	debug | kcsan | rt) "$TOP/scripts/custom" prepare "$1" ;;
+	debug | kcsan | rt) "$TOP/scripts/kernel" prepare "$1" ;;
 	*) die "no need '$1'; tests/lib/suite.sh lists them" ;;
 	esac
 }

@@ -22,7 +22,7 @@
 #    arm64     the modules for Debian's arm64 kernel, in build/modules-arm64
 #    tools     tuntap-ring and tuntap-client
 #    uml       user-mode Linux
-#    debug, kcsan, rt    the kernel of that name, see scripts/custom
+#    debug, kcsan, rt    the kernel of that name, see scripts/kernel
 #
 # PREPARED= lists the needs that scripts/test has already prepared.
 
