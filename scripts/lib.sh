@@ -55,11 +55,15 @@ fi
 # Checked before anything is done.
 [[ $CACHE = /* ]] || die "CACHE=$CACHE is not an absolute path"
 # With KDIR=, they belong to the user's own kernel tree.
-[ -n "${KDIR:-}" ] || case ${ARCH:-x86_64} in
-x86 | x86_64) unset ARCH ;;
-# The kernel's makefiles read these from the environment, too.
-arm64) export ARCH CROSS_COMPILE=aarch64-linux-gnu- CROSS_COMPILE_COMPAT=arm-linux-gnueabihf- ;;
-*) die "ARCH=$ARCH is not valid; use x86_64 or arm64" ;;
+# The architecture of this host needs no ARCH=. The kernel's makefiles read these from the environment, too.
+[ -n "${KDIR:-}" ] || case ${ARCH:-}:$(uname -m) in
+:aarch64 | arm64:aarch64)
+	unset ARCH
+	export CROSS_COMPILE_COMPAT=arm-linux-gnueabihf-
+	;;
+:* | x86:x86_64 | x86_64:x86_64) unset ARCH ;;
+arm64:x86_64) export ARCH CROSS_COMPILE=aarch64-linux-gnu- CROSS_COMPILE_COMPAT=arm-linux-gnueabihf- ;;
+*) die "ARCH=$ARCH is not valid on this host; use x86_64 or arm64 on x86_64, and arm64 on arm64" ;;
 esac
 [ "${BENCH:-full}" = full ] || die "BENCH=$BENCH is not valid; use BENCH=full, or leave it unset"
 
