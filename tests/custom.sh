@@ -36,6 +36,6 @@ selftests() {
 torture() {
 	# Torture loads the test module itself.
 	rmmod tuntap_ring_test 2>/dev/null
-	BED=$KERNEL bash /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" "$tortured" \
+	BED=$KERNEL /src/tests/torture/in-guest "$SECONDS_OF_TORTURE" "$SEED" "$tortured" \
 		"$TEST_MODULE"
 }

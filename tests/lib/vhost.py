@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """
-Loads and watches the in-kernel vhost_net and tuntap_ring in a VM, with scripts/vhost.sh.
+Loads and watches the in-kernel vhost_net and tuntap_ring in a VM, with scripts/in-vm/vhost.sh.
 """
 
 import os
@@ -13,7 +13,7 @@ COUNTERS = ("calls", "entries", "wakes", "withheld", "released", "resized")
 PARAMETERS = "/sys/module/tuntap_ring/parameters"
 TOOLS = "/src/build/tools/release"
 TOOL, CLIENT = f"{TOOLS}/tuntap-ring", f"{TOOLS}/tuntap-client"
-SHELL = ["bash", "-c", '. /src/scripts/vhost.sh && "$@"', "vhost"]
+SHELL = ["bash", "-c", '. /src/scripts/in-vm/vhost.sh && "$@"', "vhost"]
 
 
 def mount():
