@@ -6,9 +6,9 @@ Network namespaces and their devices. Each command that changes one is printed.
 import json
 import os
 
-from command import query, run, split, write
+from command import query, run, split
 
-IPV6 = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
+NO_IPV6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 
 class Namespace:
@@ -21,10 +21,14 @@ class Namespace:
         self.inside = ["ip", "netns", "exec", name] if name else []
 
     def add(self):
-        """Creates the namespace. Its devices have no IPv6, which sends packets on its own."""
+        """Creates the namespace, whose devices have no IPv6."""
         run(["ip", "netns", "add", self.name])
-        if os.path.exists(IPV6.format("default")):
-            run([*self.inside, "sh", "-c", f"echo 1 >{IPV6.format('default')}"])
+        self.disable_ipv6()
+
+    def disable_ipv6(self):
+        """Disables IPv6, which sends packets on its own, for devices to come."""
+        if os.path.exists(NO_IPV6):
+            run([*self.inside, "sh", "-c", f"echo 1 >{NO_IPV6}"])
 
     def delete(self):
         """Deletes the namespace, with its devices unless a program has them open."""
@@ -48,9 +52,3 @@ class Namespace:
 
 
 HERE = Namespace()
-
-
-def without_ipv6(device):
-    """Disables IPv6 on a device of this namespace."""
-    if os.path.exists(IPV6.format(device)):
-        write(IPV6.format(device), 1)

@@ -5,7 +5,7 @@ Loads and watches the in-kernel vhost_net and tuntap_ring in a VM, with scripts/
 
 import os
 
-from command import query, read, run, write
+from command import read, run, write
 
 TRACING = "/sys/kernel/tracing"
 FOLDER = "/sys/kernel/debug/tuntap_ring"
@@ -31,11 +31,6 @@ def load(consumer, *modules):
 def unload():
     """Unloads vhost_net, tuntap_ring and the module that calls it, if loaded."""
     run([*SHELL, "unload_vhost"])
-
-
-def served_by():
-    """Returns the consumer of the rings: in-kernel or tuntap_ring."""
-    return query([*SHELL, "served_by"])
 
 
 def counter(name):
