@@ -5,6 +5,7 @@ a string, which is split into words as by a shell, or a list of words.
 """
 
 import atexit
+import contextlib
 import os
 import select
 import shlex
@@ -79,9 +80,9 @@ def start(command, **options):
 @atexit.register
 def kill_all():
     """Kills all processes that still run."""
-    for process in running:
+    for process in list(running):
         process.kill()
-        process.wait()
+        forget(process)
 
 
 def end(process, number=signal.SIGTERM):
@@ -99,7 +100,21 @@ def reap(process):
     except Failed:
         process.kill()
         raise
-    return process.wait()
+    finally:
+        forget(process)
+    return process.returncode
+
+
+def forget(process):
+    """Waits for a process that ends, and closes its pipes."""
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        # It may have ended before it has read all.
+        with contextlib.suppress(BrokenPipeError):
+            if pipe:
+                pipe.close()
+    if process in running:
+        running.remove(process)
 
 
 class Dialogue:

@@ -13,7 +13,7 @@ COUNTERS = ("calls", "entries", "wakes", "withheld", "released", "resized")
 PARAMETERS = "/sys/module/tuntap_ring/parameters"
 TOOLS = "/src/build/tools/release"
 TOOL, CLIENT = f"{TOOLS}/tuntap-ring", f"{TOOLS}/tuntap-client"
-SHELL = ["bash", "-c", '. /src/scripts/in-vm/vhost.sh && "$@"', "vhost"]
+SHELL = ["bash", "-c", 'set -euo pipefail; . /src/scripts/in-vm/vhost.sh; "$@"', "vhost"]
 
 
 def mount():
