@@ -4,8 +4,9 @@
 //! triggers a reading.
 //!
 //! With `-plugin libinstruction_count.so,out=FILE`, each execution of [`mark`] in the VM adds a line to FILE: the
-//! instructions of all CPUs so far, at addresses of the kernel and of user space. A halted CPU executes none. Blocks
-//! with `pause`, in loops that wait for another CPU, do not count: the number of iterations depends on the host.
+//! instructions of all CPUs so far, at addresses of the kernel and of user space, and the instructions of the marking
+//! CPU in the kernel. A halted CPU executes none. Blocks with `pause` or `yield`, in loops that wait for another CPU, do
+//! not count: the number of iterations depends on the host. The VM is x86-64 or arm64.
 
 mod qemu;
 
@@ -19,16 +20,29 @@ use std::sync::{Mutex, OnceLock};
 
 use qemu::{CallbackFlags, Id, Info, InlineOperation, Instruction, TranslationBlock, U64};
 
-/// A `nopl` with a displacement that no compiler and no assembler generates. It does nothing on any CPU. It is one
-/// instruction, so the end of a block cannot split it.
-const MARK: [u8; 8] = [0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b];
+/// The marks of x86-64 and arm64: a `nopl` with a displacement, and a `hint` with a number, that no compiler and no
+/// assembler generates. Each does nothing on any CPU. It is one instruction, so the end of a block cannot split it. No
+/// instruction of the other architecture has these bytes.
+const MARKS: [&[u8]; 2] = [
+    &[0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b],
+    &[0xbf, 0x29, 0x03, 0xd5],
+];
 
-const PAUSE: [u8; 2] = [0xf3, 0x90];
+/// `pause` of x86-64 and `yield` of arm64.
+const PAUSES: [&[u8]; 2] = [&[0xf3, 0x90], &[0x3f, 0x20, 0x03, 0xd5]];
 
 /// Executes the mark.
 pub fn mark() {
+    #[cfg(target_arch = "x86_64")]
     // SAFETY: It is a no-op.
-    unsafe { asm!(".byte 0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b") };
+    unsafe {
+        asm!(".byte 0x0f, 0x1f, 0x84, 0x00, 0x4d, 0x41, 0x52, 0x4b");
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: It is a no-op.
+    unsafe {
+        asm!("hint #77");
+    }
 }
 
 /// The version of the plugin interface: that of QEMU 9.2 and 10.0.
@@ -48,15 +62,17 @@ fn is_kernel(address: u64) -> bool {
     address >> 63 == 1
 }
 
-extern "C" fn marked(_cpu: c_uint, _data: *mut c_void) {
+extern "C" fn marked(cpu: c_uint, _data: *mut c_void) {
     let Some(counter) = COUNTER.get() else { return };
     // SAFETY: `counter_per_cpu()` created both counters, and they are never freed.
     let kernel = unsafe { qemu::qemu_plugin_u64_sum(counter.kernel) };
     // SAFETY: As above.
     let user = unsafe { qemu::qemu_plugin_u64_sum(counter.user) };
+    // SAFETY: As above, and QEMU gave the number of the CPU.
+    let own = unsafe { qemu::qemu_plugin_u64_get(counter.kernel, cpu) };
     // The reader of the file notices missing lines.
     if let Ok(mut out) = counter.out.lock() {
-        let _ = writeln!(out, "{kernel} {user}");
+        let _ = out.write_all(format!("{kernel} {user} {own}\n").as_bytes());
     }
 }
 
@@ -71,8 +87,8 @@ extern "C" fn translated(_id: Id, block: *mut TranslationBlock) {
         // SAFETY: The block has `count` instructions.
         let instruction = unsafe { qemu::qemu_plugin_tb_get_insn(block, index) };
         let bytes = bytes_of(instruction);
-        waits |= bytes == PAUSE;
-        if bytes == MARK {
+        waits |= PAUSES.contains(&bytes.as_slice());
+        if MARKS.contains(&bytes.as_slice()) {
             // SAFETY: The instruction belongs to this block, and the callback needs no data.
             unsafe {
                 qemu::qemu_plugin_register_vcpu_insn_exec_cb(
@@ -175,7 +191,8 @@ mod tests {
         let code = mark as fn() as *const u8;
         // SAFETY: The code of this program continues for more than 64 bytes after the start of `mark()`.
         let bytes = unsafe { slice::from_raw_parts(code, 64) };
-        assert!(bytes.windows(MARK.len()).any(|bytes| bytes == MARK));
+        let wanted = MARKS[usize::from(cfg!(target_arch = "aarch64"))];
+        assert!(bytes.windows(wanted.len()).any(|bytes| bytes == wanted));
         mark();
     }
 }

@@ -89,4 +89,5 @@ unsafe extern "C" {
     );
     pub fn qemu_plugin_scoreboard_new(element_size: usize) -> *mut Scoreboard;
     pub fn qemu_plugin_u64_sum(entry: U64) -> u64;
+    pub fn qemu_plugin_u64_get(entry: U64, cpu: c_uint) -> u64;
 }
